@@ -1,0 +1,1 @@
+"""The appliance: S3 wire, catalog, flow of bytes, admin API, command line, wiring."""

@@ -1,0 +1,1 @@
+"""The catalog: the only SQL of the appliance, on SQLite or PostgreSQL."""

@@ -1,0 +1,97 @@
+"""Requests and responses as the pure code and the handlers see them.
+
+The HTTP server turns its own messages into these at one place (`appliance.http.asgi`); nothing
+below knows ASGI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+__all__ = ["BodyReader", "Headers", "RequestHead", "Response", "ResponseBody"]
+
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestHead:
+    """A request without its body, as the bytes on the wire said it.
+
+    Attributes:
+        method: Upper case, as sent.
+        raw_path: The target up to the first `?`, percent-encoding untouched, begins with `/`.
+        raw_query: What follows the first `?`, untouched, without it; empty where there is none.
+        headers: In wire order; names lower case, values without surrounding white space.
+        is_secure: True over TLS.
+        peer_address: The address of the other end, for logs and limits only.
+    """
+
+    method: str
+    raw_path: bytes
+    raw_query: bytes
+    headers: Headers
+    is_secure: bool = False
+    peer_address: str = ""
+
+    def find_header(self, name: bytes) -> bytes | None:
+        """The first value of a header (lower-case name), or None."""
+        for header_name, value in self.headers:
+            if header_name == name:
+                return value
+        return None
+
+    def list_header(self, name: bytes) -> list[bytes]:
+        """Every value of a header (lower-case name), in wire order."""
+        return [value for header_name, value in self.headers if header_name == name]
+
+
+class BodyReader(Protocol):
+    """The body of a request as it arrives: transfer coding removed, aws-chunked still in place."""
+
+    @property
+    def content_length(self) -> int | None:
+        """The declared length in bytes, None where the transfer is chunked."""
+        ...
+
+    @property
+    def has_body(self) -> bool:
+        """True where the head announced a body, by length above zero or by transfer coding."""
+        ...
+
+    async def receive(self) -> bytes:
+        """The next bytes, at most 256 KiB; empty at the end. The first call lets the client send.
+
+        Raises:
+            ClientDisconnected: The client went away before the end.
+            S3Error: `RequestTimeout`, too slow a sender.
+        """
+        ...
+
+
+ResponseBody = bytes | AsyncIterator[bytes | memoryview]
+"""Whole bytes, or a stream whose length the `content-length` header states.
+
+A streamed chunk is borrowed by the server until it asks for the next one. The server closes the
+iterator (`aclose`) whatever happens. An exception out of the iterator aborts the connection: a
+started answer is never completed with wrong or missing bytes.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """An answer; the server sets `content-length` for whole bodies, the handler for streams.
+
+    Attributes:
+        status: HTTP status.
+        headers: Lower-case names; without date, server, connection and request ids.
+        body: See `ResponseBody`.
+        close: True where the connection must not be used again (an unread request body).
+    """
+
+    status: int
+    headers: Headers = ()
+    body: ResponseBody = field(default=b"")
+    close: bool = False
