@@ -62,6 +62,11 @@ class S3Code(enum.Enum):
         400,
         "Your proposed upload is smaller than the minimum allowed size",
     )
+    EXPECTATION_FAILED = (  # (ours) RFC 9110 section 10.1.1; AWS documents no code for it
+        "ExpectationFailed",
+        417,
+        "The only expectation met here is 100-continue",
+    )
     ILLEGAL_LOCATION_CONSTRAINT = (
         "IllegalLocationConstraintException",
         400,
