@@ -112,6 +112,11 @@ class S3Code(enum.Enum):
         "The storage class you specified is not valid",
     )
     INVALID_TAG = ("InvalidTag", 400, "The tag provided was not valid")
+    INVALID_TOKEN = (
+        "InvalidToken",
+        400,
+        "The provided token is malformed or otherwise invalid",
+    )
     INVALID_URI = ("InvalidURI", 400, "Could not parse the specified URI")
     KEY_TOO_LONG = ("KeyTooLongError", 400, "Your key is too long")
     MALFORMED_TRAILER = ("MalformedTrailerError", 400, "The request's trailer is malformed")
