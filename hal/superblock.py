@@ -1,0 +1,140 @@
+"""Identity and geometry of a volume, kept twice.
+
+The file `volume.superblock` holds two copies, each in a block of its own. A rewrite replaces the
+older copy, so that a torn write leaves the other one; the newest copy with a good checksum counts.
+Pure; `hal.volume` does the transfers, `hal/FORMAT.md` has the table.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from dataclasses import dataclass
+
+from hal.checksums import crc32c
+from hal.errors import FormatUnknown
+from hal.geometry import RECORD_ALIGNMENT_BYTES, is_aligned
+from hal.records import VolumeId
+
+__all__ = [
+    "COPY_COUNT",
+    "SUPERBLOCK_BYTES",
+    "SUPERBLOCK_NAME",
+    "TIER_NAME_BYTES_MAX",
+    "Superblock",
+    "copy_index",
+    "decode_superblock",
+    "encode_superblock",
+]
+
+SUPERBLOCK_NAME = "volume.superblock"
+SUPERBLOCK_BYTES = RECORD_ALIGNMENT_BYTES  # of one copy
+COPY_COUNT = 2
+TIER_NAME_BYTES_MAX = 32
+
+_MAGIC = b"TCVOLUME"
+_FORMAT_VERSION = 1
+
+# magic, version, padding, volume id, sequence, volume UUID, appliance UUID, segment bytes,
+# created_us, tier name: 8+2+2+4 + 8 + 16+16 + 8+8 + 32 = 104
+_FIXED = struct.Struct("<8sH2xIQ16s16sQQ32s")
+_CHECKSUM_AT = SUPERBLOCK_BYTES - 4
+_CHECKSUM = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Superblock:
+    """Who a volume is.
+
+    Attributes:
+        volume_id: 1 to 2^32 - 1, unique in the appliance.
+        volume_uuid: Unique everywhere.
+        appliance_uuid: Of the appliance that formatted the volume.
+        tier: Name of the tier, 1 to 32 ASCII characters.
+        segment_bytes: Size of a full segment file, a multiple of 4,096.
+        created_us: Microseconds since 1970.
+        sequence: Rises with each rewrite, from 1; the highest intact copy counts.
+    """
+
+    volume_id: VolumeId
+    volume_uuid: uuid.UUID
+    appliance_uuid: uuid.UUID
+    tier: str
+    segment_bytes: int
+    created_us: int
+    sequence: int = 1
+
+
+def copy_index(sequence: int) -> int:
+    """Which of the two blocks (0 or 1) the copy of this sequence is written to."""
+    return sequence % COPY_COUNT
+
+
+def encode_superblock(superblock: Superblock) -> bytes:
+    """One copy, 4,096 bytes."""
+    tier = superblock.tier.encode("ascii")
+    assert 1 <= len(tier) <= TIER_NAME_BYTES_MAX
+    assert is_aligned(superblock.segment_bytes)
+    assert superblock.sequence >= 1
+    encoded = bytearray(SUPERBLOCK_BYTES)
+    _FIXED.pack_into(
+        encoded,
+        0,
+        _MAGIC,
+        _FORMAT_VERSION,
+        superblock.volume_id,
+        superblock.sequence,
+        superblock.volume_uuid.bytes,
+        superblock.appliance_uuid.bytes,
+        superblock.segment_bytes,
+        superblock.created_us,
+        tier,
+    )
+    _CHECKSUM.pack_into(encoded, _CHECKSUM_AT, crc32c(bytes(encoded[:_CHECKSUM_AT])))
+    return bytes(encoded)
+
+
+def decode_superblock(data: bytes | memoryview, *, where: str) -> Superblock:
+    """The newest intact copy in the superblock file's bytes.
+
+    Raises:
+        FormatUnknown: Neither copy is intact, or the newest is of another version.
+    """
+    found: list[Superblock] = []
+    reasons: list[FormatUnknown] = []
+    for index in range(COPY_COUNT):
+        block = bytes(data[index * SUPERBLOCK_BYTES : (index + 1) * SUPERBLOCK_BYTES])
+        try:
+            found.append(_decode_copy(block, where=f"{where} copy {index}"))
+        except FormatUnknown as error:
+            reasons.append(error)
+    if any(error.found.startswith("version") for error in reasons):
+        # An intact copy of another version: a newer program was here, the other copy is stale.
+        raise next(error for error in reasons if error.found.startswith("version"))
+    if not found:
+        raise reasons[0]
+    return max(found, key=lambda superblock: superblock.sequence)
+
+
+def _decode_copy(block: bytes, *, where: str) -> Superblock:
+    if len(block) < SUPERBLOCK_BYTES:
+        raise FormatUnknown(where, found=f"{len(block)} bytes", known=str(SUPERBLOCK_BYTES))
+    fields = _FIXED.unpack_from(block)
+    magic, version, volume_id, sequence, volume_uuid, appliance_uuid = fields[:6]
+    segment_bytes, created_us, tier = fields[6:]
+    if magic != _MAGIC:
+        raise FormatUnknown(where, found=f"magic {magic.hex()}", known=_MAGIC.hex())
+    (checksum,) = _CHECKSUM.unpack_from(block, _CHECKSUM_AT)
+    if checksum != crc32c(block[:_CHECKSUM_AT]):
+        raise FormatUnknown(where, found="a damaged copy", known="an intact one")
+    if version != _FORMAT_VERSION:
+        raise FormatUnknown(where, found=f"version {version}", known=str(_FORMAT_VERSION))
+    return Superblock(
+        volume_id=VolumeId(volume_id),
+        volume_uuid=uuid.UUID(bytes=volume_uuid),
+        appliance_uuid=uuid.UUID(bytes=appliance_uuid),
+        tier=tier.rstrip(b"\0").decode("ascii", errors="replace"),
+        segment_bytes=segment_bytes,
+        created_us=created_us,
+        sequence=sequence,
+    )

@@ -1,0 +1,656 @@
+"""A formatted device: records appended to segments, read, flushed, punched.
+
+Segments are append-only. One is open at a time; it is preallocated, its header written and its name
+made durable before the first record goes in. Segments of an earlier start, or of another process on
+the same volume, are only read and punched, never appended to: what lies behind their last record is
+anyone's guess.
+
+Extents are handed out in memory and written by their takers in any order. A taker that gives up
+leaves a hole, which a sweep frees. Nothing here knows what a record holds.
+
+A segment whose flush failed is poisoned: no more records, and every later flush of it fails, since
+what was written before is lost or unknown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from hal.buffers import AlignedBuffer
+from hal.errors import DeviceFailed, DeviceFull, HalError, MediumError, VolumeForeign
+from hal.geometry import RECORD_BYTES_MAX, align_down, is_aligned
+from hal.records import Capacity, DeviceFacts, Extent, SegmentId, VolumeId
+from hal.segment import (
+    EPOCH_SHIFT,
+    SEGMENT_HEADER_BYTES,
+    SegmentEvent,
+    SegmentFacts,
+    SegmentHeader,
+    SegmentState,
+    boot_epoch_of,
+    encode_segment_header,
+    format_segment_name,
+    parse_segment_name,
+    step,
+)
+from hal.superblock import SUPERBLOCK_NAME, Superblock
+from hal.volume_format import load_superblock, write_superblock
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Callable, Collection, Mapping
+    from typing import Self
+
+    from hal.device import Device
+
+__all__ = ["SEGMENT_BYTES_MIN", "Volume", "VolumeStatistics", "plan_segment_bytes"]
+
+SEGMENT_BYTES_MIN = 8 * 1024 * 1024  # holds one full record; smaller ones only cost names
+assert SEGMENT_BYTES_MIN >= SEGMENT_HEADER_BYTES + RECORD_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeStatistics:
+    """A volume's segments and what it did since it was opened.
+
+    Attributes:
+        records_reserved: Extents handed out.
+        reserved_bytes: Their lengths.
+        unknown_files: Names on the device that are neither segments nor the superblock.
+    """
+
+    segments_open: int
+    segments_sealed: int
+    segments_poisoned: int
+    records_reserved: int
+    reserved_bytes: int
+    unknown_files: tuple[str, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Segment:
+    """What the volume holds of one segment file.
+
+    `writes_ended` and `writes_flushed` count finished writes: equal numbers mean clean.
+    """
+
+    segment_id: SegmentId
+    segment_uuid: uuid.UUID
+    name: str
+    size_bytes: int
+    state: SegmentState
+    end: int | None = None
+    writes_ended: int = 0
+    writes_flushed: int = 0
+
+
+def plan_segment_bytes(
+    *, free_bytes: int, keep_free_bytes: int, segment_bytes: int, record_bytes: int
+) -> int | None:
+    """How large the next segment may be; None when there is no room for any.
+
+    The full size where it fits beside what must stay free; otherwise the half, the quarter and so
+    on, down to 8 MiB, which holds any record. Multiples of 4,096.
+    """
+    assert segment_bytes >= SEGMENT_BYTES_MIN
+    assert SEGMENT_HEADER_BYTES + record_bytes <= SEGMENT_BYTES_MIN
+    usable_bytes = free_bytes - keep_free_bytes
+    size = segment_bytes
+    while size > usable_bytes:
+        if size == SEGMENT_BYTES_MIN:
+            return None
+        size = max(align_down(size // 2), SEGMENT_BYTES_MIN)  # rounds down to 4,096
+    return size
+
+
+class Volume:
+    """One formatted device. Made by `open`; see the module for the rules.
+
+    Belongs to one trio thread; any number of tasks may use it at once.
+    """
+
+    def __init__(  # made by `open` only
+        self,
+        device: Device,
+        superblock: Superblock,
+        *,
+        boot_epoch: int,
+        keep_free_bytes: int,
+        random_uuid: Callable[[], uuid.UUID],
+        now_us: Callable[[], int],
+    ) -> None:
+        assert boot_epoch >= 1
+        assert keep_free_bytes >= 0
+        self._device = device
+        self._superblock = superblock
+        self._boot_epoch = boot_epoch
+        self._keep_free_bytes = keep_free_bytes
+        self._random_uuid = random_uuid
+        self._now_us = now_us
+        self._segments: dict[SegmentId, _Segment] = {}
+        self._unknown_files: tuple[str, ...] = ()
+        self._open_segment: _Segment | None = None
+        self._next_counter = 0
+        self._creation_lock = trio.Lock()
+        self._records_reserved = 0
+        self._reserved_bytes = 0
+
+    @staticmethod
+    async def format(
+        device: Device,
+        *,
+        volume_id: VolumeId,
+        volume_uuid: uuid.UUID,
+        appliance_uuid: uuid.UUID,
+        tier: str,
+        segment_bytes: int,
+        created_us: int,
+    ) -> None:
+        """Write a new volume's identity on an empty device.
+
+        Args:
+            device: An open device without files.
+            volume_id: 1 to 2^32 - 1, unique in the appliance.
+            volume_uuid: Fresh.
+            appliance_uuid: Whose volume it is.
+            tier: 1 to 32 ASCII characters.
+            segment_bytes: At least 8 MiB, a multiple of 4,096.
+            created_us: Microseconds since 1970.
+
+        Durability: identity and its name are durable on return.
+
+        Raises:
+            VolumeForeign: The device holds a volume already, or files of somebody else.
+        """
+        assert segment_bytes >= SEGMENT_BYTES_MIN
+        assert is_aligned(segment_bytes)
+        superblock = Superblock(
+            volume_id=volume_id,
+            volume_uuid=volume_uuid,
+            appliance_uuid=appliance_uuid,
+            tier=tier,
+            segment_bytes=segment_bytes,
+            created_us=created_us,
+        )
+        await write_superblock(device, superblock)
+
+    @classmethod
+    async def open(  # noqa: PLR0913  # the composition root names each
+        cls,
+        device: Device,
+        *,
+        appliance_uuid: uuid.UUID,
+        boot_epoch: int,
+        keep_free_bytes: int,
+        random_uuid: Callable[[], uuid.UUID],
+        now_us: Callable[[], int],
+        volume_id: VolumeId | None = None,
+        volume_uuid: uuid.UUID | None = None,
+    ) -> Self:
+        """Open a formatted device.
+
+        Args:
+            device: Owned by the volume from here on; `aclose` closes it.
+            appliance_uuid: Whose volume it must be.
+            boot_epoch: Number of this start, higher than any before; at least 1.
+            keep_free_bytes: Room on the file system that new segments leave alone.
+            random_uuid: Source of segment UUIDs.
+            now_us: Microseconds since 1970.
+            volume_id: The id it must have, if known.
+            volume_uuid: The UUID it must have, if known.
+
+        Raises:
+            FormatUnknown: No volume of ours, or of another format version.
+            VolumeForeign: Another appliance's volume, or not the one expected.
+        """
+        superblock = await load_superblock(device)
+        for found, expected in (
+            (superblock.appliance_uuid, appliance_uuid),
+            (superblock.volume_id, superblock.volume_id if volume_id is None else volume_id),
+            (superblock.volume_uuid, volume_uuid or superblock.volume_uuid),
+        ):
+            if found != expected:
+                raise VolumeForeign(device.name, found=str(found), expected=str(expected))
+        volume = cls(
+            device,
+            superblock,
+            boot_epoch=boot_epoch,
+            keep_free_bytes=keep_free_bytes,
+            random_uuid=random_uuid,
+            now_us=now_us,
+        )
+        await volume.refresh()
+        volume._continue_counter()
+        return volume
+
+    @property
+    def volume_id(self) -> VolumeId:
+        """The volume's number in its appliance."""
+        return self._superblock.volume_id
+
+    @property
+    def uuid(self) -> uuid.UUID:
+        """The volume's UUID."""
+        return self._superblock.volume_uuid
+
+    @property
+    def tier(self) -> str:
+        """Name of the tier that the volume was formatted for."""
+        return self._superblock.tier
+
+    @property
+    def segment_bytes(self) -> int:
+        """Size of a full segment."""
+        return self._superblock.segment_bytes
+
+    @property
+    def boot_epoch(self) -> int:
+        """The start of the server that opened it."""
+        return self._boot_epoch
+
+    @property
+    def device(self) -> Device:
+        """The device underneath."""
+        return self._device
+
+    @property
+    def facts(self) -> DeviceFacts:
+        """What the device can do."""
+        return self._device.facts
+
+    async def reserve(self, record_bytes: int) -> Extent:
+        """The next free place for a record of this length.
+
+        Args:
+            record_bytes: From `geometry.record_bytes`.
+
+        Cancellation: nothing was handed out. Making a segment is shielded: it ends, then the
+            cancellation is heard at the next checkpoint.
+
+        Raises:
+            DeviceFull: No segment can be made beside what must stay free.
+            DeviceFailed: A new segment's header could not be made durable.
+        """
+        assert is_aligned(record_bytes)
+        assert 0 < record_bytes <= RECORD_BYTES_MAX
+        await trio.lowlevel.checkpoint()
+        extent = self._place(record_bytes)
+        if extent is not None:
+            return extent
+        async with self._creation_lock:
+            # Another task may have made room while this one waited.
+            extent = self._place(record_bytes)
+            if extent is None:
+                # A taker that is cancelled half-way would leave a preallocated file to nobody.
+                with trio.CancelScope(shield=True):
+                    await self._seal_open_segment()
+                    self._open_segment = await self._create_segment(record_bytes)
+                extent = self._place(record_bytes)
+            assert extent is not None, "a new segment holds any record"
+            return extent
+
+    async def write_record(
+        self,
+        extent: Extent,
+        record: memoryview,
+        *,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        """Run `prepare` and write the record to its extent, in one thread hop.
+
+        Args:
+            extent: From `reserve`, of this volume object.
+            record: Exactly the extent's length, page-aligned; borrowed until return.
+            prepare: Seals the record in the device's thread.
+
+        Durability: none until `flush`.
+
+        Raises:
+            DeviceFailed: The segment is poisoned.
+            MediumError: The device did not take it; the extent is garbage.
+            DeviceFull: The file system has no room after all.
+        """
+        assert extent.volume_id == self.volume_id
+        assert len(record) == extent.length_bytes
+        segment = self._segments[extent.segment_id]
+        assert segment.end is not None, "a segment of an earlier start is never written"
+        assert extent.offset >= SEGMENT_HEADER_BYTES
+        assert extent.offset + extent.length_bytes <= segment.end
+        self._check_not_poisoned(segment)
+        try:
+            await self._device.write(segment.name, extent.offset, record, prepare=prepare)
+        finally:
+            # A failed write may have changed blocks as well.
+            segment.writes_ended += 1
+
+    async def read(
+        self,
+        extent: Extent,
+        target: memoryview,
+        *,
+        record_offset: int = 0,
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        """Fill `target` from the extent, then run `check` in the same thread hop.
+
+        Args:
+            extent: Any extent of this volume.
+            target: Aligned; ends within the extent; borrowed until return.
+            record_offset: Where in the extent to begin, a multiple of 4,096.
+            check: Verifies `target`; what it raises is raised here.
+
+        Raises:
+            MediumError: The range cannot be read, or its segment does not exist.
+        """
+        assert extent.volume_id == self.volume_id
+        assert is_aligned(record_offset)
+        assert record_offset + len(target) <= extent.length_bytes
+        segment = await self._load_segment(extent.segment_id)
+        await self._device.read_into(
+            segment.name, extent.offset + record_offset, target, check=check
+        )
+
+    def segment_uuid(self, segment_id: SegmentId) -> bytes:
+        """The segment's UUID, 16 bytes. The segment must be known: see `resolve_segment`."""
+        return self._segments[segment_id].segment_uuid.bytes
+
+    async def resolve_segment(self, segment_id: SegmentId) -> bytes:
+        """The segment's UUID, 16 bytes, looking for it on the device if another process made it.
+
+        Raises:
+            MediumError: There is no such segment.
+        """
+        return (await self._load_segment(segment_id)).segment_uuid.bytes
+
+    async def flush(self, segment_ids: Collection[SegmentId]) -> Mapping[SegmentId, HalError]:
+        """Make every record written to these segments durable, in parallel.
+
+        A segment without finished writes since its last flush costs nothing.
+
+        Durability: every write to a segment that is *not* in the result, if it had returned before
+            this call, is durable.
+
+        Returns:
+            The segments that failed, with the error. They are poisoned: nothing written to them
+            since their last good flush may be acknowledged.
+        """
+        failed: dict[SegmentId, HalError] = {}
+
+        async def flush_one(segment: _Segment) -> None:
+            try:
+                await self._flush_segment(segment)
+            except HalError as error:
+                failed[segment.segment_id] = error
+
+        segments = [self._segments[segment_id] for segment_id in set(segment_ids)]
+        if len(segments) == 1:
+            await flush_one(segments[0])
+            return failed
+        async with trio.open_nursery() as nursery:
+            for segment in segments:
+                nursery.start_soon(flush_one, segment)
+        return failed
+
+    async def punch(self, extents: Collection[Extent]) -> None:
+        """Free the blocks of extents that nobody refers to any more; each segment flushed once.
+
+        Every extent is tried before the first failure is raised; repeating is harmless. A segment
+        that is gone is freed already. A poisoned segment is punched without a flush: what a crash
+        would bring back is garbage, for the sweep.
+
+        Durability: the holes are durable on return.
+
+        Raises:
+            MediumError: A range could not be punched.
+            DeviceFailed: A flush failed; the segment is poisoned.
+        """
+        await trio.lowlevel.checkpoint()
+        failures: list[HalError] = []
+        by_segment: dict[SegmentId, list[Extent]] = {}
+        for extent in extents:
+            assert extent.volume_id == self.volume_id
+            assert extent.offset >= SEGMENT_HEADER_BYTES
+            by_segment.setdefault(extent.segment_id, []).append(extent)
+        for segment_id, parts in by_segment.items():
+            segment = await self._find_segment(segment_id)
+            if segment is None:
+                continue
+            try:
+                await self._punch_segment(segment, parts)
+            except HalError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    async def remove_segment(self, segment_id: SegmentId) -> None:
+        """Remove a sealed segment that nobody refers to any more.
+
+        Durability: the removal is durable on return.
+
+        Raises:
+            MediumError: There is no such segment.
+            DeviceError: It could not be removed.
+        """
+        segment = await self._load_segment(segment_id)
+        removed = step(segment.state, SegmentEvent.REMOVE)
+        await self._device.remove_file(segment.name)
+        segment.state = removed
+        self._segments.pop(segment_id, None)
+        await self._device.flush_directory()
+
+    async def seal_open_segments(self) -> None:
+        """Cut the preallocated tail off what is open, for a clean shutdown.
+
+        Raises:
+            DeviceError: The tail could not be cut off; the segment is sealed all the same.
+        """
+        async with self._creation_lock:
+            await self._seal_open_segment()
+
+    async def refresh(self) -> None:
+        """Look at the device for segments that other processes made or removed."""
+        sizes = await self._device.list_files()
+        unknown: list[str] = []
+        for name, size_bytes in sizes.items():
+            parsed = parse_segment_name(name)
+            if parsed is None:
+                if name != SUPERBLOCK_NAME:
+                    unknown.append(name)
+                continue
+            segment_id, segment_uuid = parsed
+            if segment_id not in self._segments:
+                self._segments[segment_id] = _Segment(
+                    segment_id=segment_id,
+                    segment_uuid=segment_uuid,
+                    name=name,
+                    size_bytes=size_bytes,
+                    state=SegmentState.SEALED,
+                )
+        for segment in list(self._segments.values()):
+            # One of ours is forgotten only by `remove_segment`, whatever a listing raced with.
+            if segment.end is None and segment.name not in sizes:
+                del self._segments[segment.segment_id]
+        self._unknown_files = tuple(sorted(unknown))
+
+    def list_segments(self) -> list[SegmentFacts]:
+        """Every known segment, by id."""
+        return [
+            SegmentFacts(
+                segment_id=segment.segment_id,
+                segment_uuid=segment.segment_uuid,
+                size_bytes=segment.size_bytes,
+                boot_epoch=boot_epoch_of(segment.segment_id),
+                state=segment.state,
+                written_bytes=segment.end,
+            )
+            for _, segment in sorted(self._segments.items())
+        ]
+
+    def statistics(self) -> VolumeStatistics:
+        """Segments by state, and counts since open."""
+        states = [segment.state for segment in self._segments.values()]
+        return VolumeStatistics(
+            segments_open=states.count(SegmentState.OPEN),
+            segments_sealed=states.count(SegmentState.SEALED),
+            segments_poisoned=states.count(SegmentState.POISONED),
+            records_reserved=self._records_reserved,
+            reserved_bytes=self._reserved_bytes,
+            unknown_files=self._unknown_files,
+        )
+
+    async def measure_capacity(self) -> Capacity:
+        """Room on the file system under the volume, now."""
+        return await self._device.measure_capacity()
+
+    async def aclose(self) -> None:
+        """Close the device. Open segments are left as they are: see `seal_open_segments`."""
+        await self._device.aclose()
+
+    def _continue_counter(self) -> None:
+        """Go on behind the ids on the device, should this epoch have been here before."""
+        for segment_id in self._segments:
+            if boot_epoch_of(segment_id) == self._boot_epoch:
+                counter = segment_id & ((1 << EPOCH_SHIFT) - 1)
+                self._next_counter = max(self._next_counter, counter + 1)
+
+    def _place(self, record_bytes: int) -> Extent | None:
+        """The next place in the open segment, if it has one of this length."""
+        segment = self._open_segment
+        if segment is None or segment.end is None:
+            return None
+        if segment.end + record_bytes > segment.size_bytes:
+            return None
+        extent = Extent(self.volume_id, segment.segment_id, segment.end, record_bytes)
+        segment.end += record_bytes
+        self._records_reserved += 1
+        self._reserved_bytes += record_bytes
+        return extent
+
+    async def _create_segment(self, record_bytes: int) -> _Segment:
+        counter = self._next_counter
+        self._next_counter += 1  # not used again, whatever happens below
+        assert counter < 1 << EPOCH_SHIFT
+        segment_id = SegmentId(self._boot_epoch << EPOCH_SHIFT | counter)
+        segment_uuid = self._random_uuid()
+        name = format_segment_name(segment_id, segment_uuid)
+        size_bytes = await self._preallocate(name, record_bytes)
+        header = SegmentHeader(
+            segment_id=segment_id,
+            segment_uuid=segment_uuid,
+            volume_uuid=self.uuid,
+            boot_epoch=self._boot_epoch,
+            created_us=self._now_us(),
+        )
+        try:
+            with AlignedBuffer(SEGMENT_HEADER_BYTES) as buffer:
+                buffer.view[:] = encode_segment_header(header)
+                await self._device.write(name, 0, buffer.view)
+            await self._device.flush(name)
+            await self._device.flush_directory()
+        except HalError:
+            # Best effort: a file that stays is an empty sealed segment to the next start.
+            with contextlib.suppress(HalError):
+                await self._device.remove_file(name)
+            raise
+        segment = _Segment(
+            segment_id=segment_id,
+            segment_uuid=segment_uuid,
+            name=name,
+            size_bytes=size_bytes,
+            state=SegmentState.OPEN,
+            end=SEGMENT_HEADER_BYTES,
+        )
+        self._segments[segment_id] = segment
+        return segment
+
+    async def _preallocate(self, name: str, record_bytes: int) -> int:
+        """Make the file as large as room allows, and return its size."""
+        free_bytes = (await self._device.measure_capacity()).free_bytes
+        while True:
+            size_bytes = plan_segment_bytes(
+                free_bytes=free_bytes,
+                keep_free_bytes=self._keep_free_bytes,
+                segment_bytes=self.segment_bytes,
+                record_bytes=record_bytes,
+            )
+            if size_bytes is None:
+                raise DeviceFull(
+                    self._device.name,
+                    f"{free_bytes} bytes free, {self._keep_free_bytes} of them kept",
+                )
+            try:
+                await self._device.create_file(name, size_bytes=size_bytes)
+            except DeviceFull:
+                if size_bytes == SEGMENT_BYTES_MIN:
+                    raise
+                # The count was optimistic (metadata, quota, fragmentation): act as if it said less.
+                free_bytes = self._keep_free_bytes + size_bytes - 1
+            else:
+                return size_bytes
+
+    async def _seal_open_segment(self) -> None:
+        segment = self._open_segment
+        if segment is None:
+            return
+        assert segment.end is not None
+        self._open_segment = None
+        segment.state = step(segment.state, SegmentEvent.SEAL)
+        if segment.end < segment.size_bytes:
+            # Extents handed out lie below `end`: writes still under way are not touched.
+            await self._device.truncate(segment.name, segment.end)
+            segment.size_bytes = segment.end
+            segment.writes_ended += 1
+
+    async def _flush_segment(self, segment: _Segment) -> None:
+        await trio.lowlevel.checkpoint()
+        self._check_not_poisoned(segment)
+        ended = segment.writes_ended
+        if segment.writes_flushed >= ended:
+            return
+        try:
+            await self._device.flush(segment.name)
+        except HalError:
+            self._poison(segment)
+            raise
+        # Another flush of the same segment may have failed meanwhile: its verdict holds.
+        self._check_not_poisoned(segment)
+        segment.writes_flushed = max(segment.writes_flushed, ended)
+
+    async def _punch_segment(self, segment: _Segment, extents: list[Extent]) -> None:
+        for extent in extents:
+            await self._device.punch(segment.name, extent.offset, extent.length_bytes)
+            segment.writes_ended += 1
+        if segment.state is not SegmentState.POISONED:
+            await self._flush_segment(segment)
+
+    def _poison(self, segment: _Segment) -> None:
+        segment.state = step(segment.state, SegmentEvent.POISON)
+        if self._open_segment is segment:
+            self._open_segment = None
+
+    def _check_not_poisoned(self, segment: _Segment) -> None:
+        if segment.state is SegmentState.POISONED:
+            raise DeviceFailed(self._device.name, f"{segment.name} is poisoned by a failed flush")
+
+    async def _find_segment(self, segment_id: SegmentId) -> _Segment | None:
+        if segment_id not in self._segments:
+            await self.refresh()
+        return self._segments.get(segment_id)
+
+    async def _load_segment(self, segment_id: SegmentId) -> _Segment:
+        segment = await self._find_segment(segment_id)
+        if segment is None:
+            raise MediumError(
+                self._device.name,
+                file_name=f"segment {segment_id:016x}",
+                offset=0,
+                length_bytes=0,
+                errno=errno.ENOENT,
+                reason="no such segment",
+            )
+        return segment

@@ -1,0 +1,86 @@
+"""Writing and reading a volume's identity on a device.
+
+The two copies are written and flushed one after the other, so that a crash leaves at least the
+zeros it began with or one whole copy. A superblock file of nothing but zeros is a format that did
+not get that far, and may be formatted again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hal.buffers import AlignedBuffer
+from hal.errors import FormatUnknown, VolumeForeign
+from hal.probe import SCRATCH_PREFIX
+from hal.superblock import (
+    COPY_COUNT,
+    SUPERBLOCK_BYTES,
+    SUPERBLOCK_NAME,
+    Superblock,
+    copy_index,
+    decode_superblock,
+    encode_superblock,
+)
+
+if TYPE_CHECKING:
+    from hal.device import Device
+
+__all__ = ["load_superblock", "write_superblock"]
+
+_FILE_BYTES = COPY_COUNT * SUPERBLOCK_BYTES
+_NAMED_MAX = 3  # foreign files named in a message
+
+
+async def write_superblock(device: Device, superblock: Superblock) -> None:
+    """Format an empty device.
+
+    Durability: both copies and the name are durable on return.
+
+    Raises:
+        VolumeForeign: The device holds a volume already, or files of somebody else.
+    """
+    sizes = await device.list_files()
+    foreign = sorted(
+        name for name in sizes if name != SUPERBLOCK_NAME and not name.startswith(SCRATCH_PREFIX)
+    )
+    if foreign:
+        found = f"{len(foreign)} files ({', '.join(foreign[:_NAMED_MAX])})"
+        raise VolumeForeign(device.name, found=found, expected="an empty directory")
+    with AlignedBuffer(_FILE_BYTES) as buffer:
+        if SUPERBLOCK_NAME in sizes:
+            await _refuse_formatted(device, buffer.view, sizes[SUPERBLOCK_NAME])
+            await device.remove_file(SUPERBLOCK_NAME)
+        await device.create_file(SUPERBLOCK_NAME, size_bytes=_FILE_BYTES)
+        copy = buffer.view[:SUPERBLOCK_BYTES]
+        copy[:] = encode_superblock(superblock)
+        first = copy_index(superblock.sequence)
+        for index in (first, 1 - first):
+            await device.write(SUPERBLOCK_NAME, index * SUPERBLOCK_BYTES, copy)
+            await device.flush(SUPERBLOCK_NAME)
+    await device.flush_directory()
+
+
+async def _refuse_formatted(device: Device, view: memoryview, size_bytes: int) -> None:
+    if size_bytes == 0:
+        return  # a crash between making the file and giving it room
+    if size_bytes == _FILE_BYTES:
+        await device.read_into(SUPERBLOCK_NAME, 0, view)
+        if not any(view):
+            return
+    raise VolumeForeign(device.name, found="a volume", expected="an empty directory")
+
+
+async def load_superblock(device: Device) -> Superblock:
+    """The identity of the volume on a device.
+
+    Raises:
+        FormatUnknown: None there, none intact, or of another version.
+    """
+    sizes = await device.list_files()
+    where = f"{device.name}/{SUPERBLOCK_NAME}"
+    if sizes.get(SUPERBLOCK_NAME) != _FILE_BYTES:
+        found = "no volume" if SUPERBLOCK_NAME not in sizes else "a cut superblock"
+        raise FormatUnknown(where, found=found, known="a formatted volume")
+    with AlignedBuffer(_FILE_BYTES) as buffer:
+        await device.read_into(SUPERBLOCK_NAME, 0, buffer.view)
+        return decode_superblock(buffer.view, where=where)
