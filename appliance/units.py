@@ -15,6 +15,7 @@ __all__ = [
     "UnitInvalid",
     "format_duration",
     "format_size",
+    "format_size_exact",
     "parse_duration",
     "parse_size",
 ]
@@ -93,6 +94,14 @@ def format_size(size_bytes: int) -> str:
         # Rounded down, so that no shown figure promises more than there is.
         return f"{sign}{whole}.{rest * 10 // unit}{name}"
     return f"{sign}{magnitude}B"
+
+
+def format_size_exact(size_bytes: int) -> str:
+    """A size (not negative) in the largest binary unit that divides it: `50000GiB`, `1025B`."""
+    for unit, name in _SIZE_STEPS:
+        if size_bytes >= unit and size_bytes % unit == 0:
+            return f"{size_bytes // unit}{name}"
+    return f"{size_bytes}B"
 
 
 def parse_duration(text: str) -> float:
