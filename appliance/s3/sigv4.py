@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from appliance.s3.canonical import iter_canonical_requests, parse_query
@@ -36,6 +36,7 @@ from appliance.s3.claim import (
     parse_timestamp,
 )
 from appliance.s3.codes import S3Code
+from appliance.s3.dates import parse_http_date
 from appliance.s3.errors import S3Error
 from appliance.s3.presigned import has_presigned_claim, has_version_2_claim, parse_presigned
 
@@ -56,6 +57,8 @@ __all__ = [
 _SINGLE_HEADERS = frozenset(
     {b"authorization", b"host", b"date", b"x-amz-date", b"x-amz-content-sha256"}
 )
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _AUTHORIZATION_FIELDS = frozenset({"Credential", "SignedHeaders", "Signature"})
 
@@ -253,20 +256,17 @@ def _parse_request_time(head: RequestHead) -> datetime:
         time = parse_timestamp(amz_date.decode("latin-1"))
     else:
         date = (head.find_header(b"date") or b"").decode("latin-1")
-        time = parse_timestamp(date) or _parse_http_date(date)
+        since_epoch_us = parse_http_date(date)
+        time = (
+            parse_timestamp(date)
+            if since_epoch_us is None
+            else _EPOCH + timedelta(microseconds=since_epoch_us)
+        )
     if time is None:
         raise S3Error(
             S3Code.ACCESS_DENIED, "AWS authentication requires a valid Date or x-amz-date header"
         )
     return time
-
-
-def _parse_http_date(text: str) -> datetime | None:
-    """The time of an IMF-fixdate (RFC 9110 section 5.6.7), None for anything else."""
-    try:
-        return datetime.strptime(text, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
-    except ValueError:
-        return None
 
 
 def _refuse_repeated_headers(head: RequestHead) -> None:
