@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
@@ -76,7 +76,8 @@ class VolumeStatistics:
 class _Segment:
     """What the volume holds of one segment file.
 
-    `writes_ended` and `writes_flushed` count finished writes: equal numbers mean clean.
+    `writes_ended` and `writes_flushed` count finished writes: equal numbers mean clean. `unsettled`
+    has the offsets handed out here that are neither settled nor punched.
     """
 
     segment_id: SegmentId
@@ -87,6 +88,7 @@ class _Segment:
     end: int | None = None
     writes_ended: int = 0
     writes_flushed: int = 0
+    unsettled: set[int] = field(default_factory=set)
 
 
 def plan_segment_bytes(
@@ -294,6 +296,29 @@ class Volume:
             assert extent is not None, "a new segment holds any record"
             return extent
 
+    def settle(self, extents: Collection[Extent]) -> None:
+        """Take note that these extents are named by a commit: from here on the catalog tells.
+
+        Until an extent is settled or punched, its segment is not removed, however empty the
+        catalog finds it. Settling twice, or an extent of another start, changes nothing.
+        """
+        for extent in extents:
+            segment = self._segments.get(extent.segment_id)
+            if segment is not None:
+                segment.unsettled.discard(extent.offset)
+
+    def may_remove(self, segment_id: SegmentId) -> bool:
+        """Whether `remove_segment` may be called once the catalog names nothing in the segment.
+
+        False for an open or poisoned segment, an unknown one, and one with extents that a commit
+        may still name (see `settle`). Of another process's segments nothing but their file is
+        known here: whether that process still appends is the caller's to find out.
+        """
+        segment = self._segments.get(segment_id)
+        return (
+            segment is not None and segment.state is SegmentState.SEALED and not segment.unsettled
+        )
+
     async def write_record(
         self,
         extent: Extent,
@@ -356,8 +381,15 @@ class Volume:
         )
 
     def segment_uuid(self, segment_id: SegmentId) -> bytes:
-        """The segment's UUID, 16 bytes. The segment must be known: see `resolve_segment`."""
-        return self._segments[segment_id].segment_uuid.bytes
+        """The segment's UUID, 16 bytes, if it is known; see `resolve_segment`.
+
+        Raises:
+            MediumError: The segment is not known here.
+        """
+        segment = self._segments.get(segment_id)
+        if segment is None:
+            raise self._no_segment(segment_id)
+        return segment.segment_uuid.bytes
 
     async def resolve_segment(self, segment_id: SegmentId) -> bytes:
         """The segment's UUID, 16 bytes, looking for it on the device if another process made it.
@@ -428,7 +460,7 @@ class Volume:
             raise failures[0]
 
     async def remove_segment(self, segment_id: SegmentId) -> None:
-        """Remove a sealed segment that nobody refers to any more.
+        """Remove a segment that nobody refers to any more and that `may_remove` allows.
 
         Durability: the removal is durable on return.
 
@@ -437,6 +469,7 @@ class Volume:
             DeviceError: It could not be removed.
         """
         segment = await self._load_segment(segment_id)
+        assert not segment.unsettled, "a commit may still name what lies here"
         removed = step(segment.state, SegmentEvent.REMOVE)
         await self._device.remove_file(segment.name)
         segment.state = removed
@@ -527,6 +560,7 @@ class Volume:
             return None
         extent = Extent(self.volume_id, segment.segment_id, segment.end, record_bytes)
         segment.end += record_bytes
+        segment.unsettled.add(extent.offset)
         self._records_reserved += 1
         self._reserved_bytes += record_bytes
         return extent
@@ -625,6 +659,7 @@ class Volume:
         for extent in extents:
             await self._device.punch(segment.name, extent.offset, extent.length_bytes)
             segment.writes_ended += 1
+            segment.unsettled.discard(extent.offset)
         if segment.state is not SegmentState.POISONED:
             await self._flush_segment(segment)
 
@@ -645,12 +680,15 @@ class Volume:
     async def _load_segment(self, segment_id: SegmentId) -> _Segment:
         segment = await self._find_segment(segment_id)
         if segment is None:
-            raise MediumError(
-                self._device.name,
-                file_name=f"segment {segment_id:016x}",
-                offset=0,
-                length_bytes=0,
-                errno=errno.ENOENT,
-                reason="no such segment",
-            )
+            raise self._no_segment(segment_id)
         return segment
+
+    def _no_segment(self, segment_id: SegmentId) -> MediumError:
+        return MediumError(
+            self._device.name,
+            file_name=f"segment {segment_id:016x}",
+            offset=0,
+            length_bytes=0,
+            errno=errno.ENOENT,
+            reason="no such segment",
+        )
