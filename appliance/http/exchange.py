@@ -1,0 +1,289 @@
+"""One request and its response: the `receive` and `send` that the application is given.
+
+Framing is kept here: a response has exactly the bytes its length says, or ends in a cut
+connection; a body is read when the application asks, never before, and `100 Continue` is sent by
+that first asking.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from appliance.http.early_answer import format_status_line
+from appliance.http.errors import BodyTooSlow, ClientDisconnected, ResponseInvalid, WriteTooSlow
+from appliance.http.framing import ChunkedDecoder
+from appliance.http.limits import BODY_READ_BYTES_MAX, HttpLimits
+from appliance.http.transport import Pace
+from appliance.s3.codes import S3Code
+
+if TYPE_CHECKING:
+    from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, HTTPResponseStartEvent
+
+    from appliance.http.head import HeadBuffer, ParsedHead
+
+__all__ = ["Exchange"]
+
+# Below this a head and the first piece of its body go out in one send; the copy costs less than
+# the second call.
+_COALESCE_BYTES_MAX = 64 * 1024
+
+# One TLS write encrypts its whole input into memory; this bounds what that takes.
+_SEND_BYTES_MAX = 256 * 1024
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Exchange:
+    """A request being answered on a connection. Used by one task at a time."""
+
+    def __init__(
+        self,
+        *,
+        head: ParsedHead,
+        buffer: HeadBuffer,
+        stream: trio.abc.Stream,
+        limits: HttpLimits,
+        must_close: bool,
+        is_sliced: bool,
+    ) -> None:
+        self._head = head
+        self._buffer = buffer
+        self._stream = stream
+        self._limits = limits
+        self._is_sliced = is_sliced
+        self._decoder = ChunkedDecoder(limits) if head.is_chunked else None
+        self._left_bytes = head.content_length or 0
+        self._continue_due = head.expects_continue and (head.is_chunked or self._left_bytes > 0)
+        self._read_pace: Pace | None = None
+        self._start: HTTPResponseStartEvent | None = None
+        self._head_sent = False
+        self._due_bytes: int | None = None
+        self._sends_chunks = False
+        self._sends_no_body = False
+        self.must_close = must_close or head.wants_close
+        self.is_finished = False
+        self.peer_is_gone = False
+
+    @property
+    def is_started(self) -> bool:
+        """True where bytes of the response may have left."""
+        return self._head_sent
+
+    @property
+    def wants_content(self) -> bool:
+        """False for HEAD, whose answer has no body whatever it says."""
+        return self._head.method != "HEAD"
+
+    @property
+    def has_unread_body(self) -> bool:
+        """True where the client still has body bytes to send, or sent them unread."""
+        if self._decoder is not None:
+            return not self._decoder.is_finished
+        return self._left_bytes > 0
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """The next piece of the body; `http.disconnect` where the client ended it early.
+
+        After the body's end it answers `http.disconnect` too: this loop does not watch for the
+        client's leaving while the application works, the next `send` finds out.
+
+        Raises:
+            BodyTooSlow: Below the minimum rate.
+            BodyMalformed: The chunked coding is broken.
+            ClientDisconnected: `100 Continue` could not be sent.
+        """
+        if self.is_finished or self.peer_is_gone:
+            return {"type": "http.disconnect"}
+        if self._continue_due:
+            self._continue_due = False
+            if not self._head_sent:  # after a final answer it would be read as the next one
+                await self._send_bytes(_CONTINUE)
+        if not self.has_unread_body:
+            await trio.lowlevel.checkpoint()
+            return {"type": "http.request", "body": b"", "more_body": False}
+        body = await self._read_body()
+        if body is None:
+            self.peer_is_gone = True
+            self.must_close = True
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": body, "more_body": self.has_unread_body}
+
+    async def _read_body(self) -> bytes | None:
+        """The next payload bytes, empty only at the end; None where the peer ended early."""
+        decoder = self._decoder
+        if decoder is None:
+            data = await self._read_bytes(min(self._left_bytes, BODY_READ_BYTES_MAX))
+            self._left_bytes -= len(data)
+            return data or None
+        while True:
+            data = await self._read_bytes(BODY_READ_BYTES_MAX)
+            if not data:
+                return None
+            payload = decoder.decode(data)
+            is_finished = decoder.is_finished
+            if is_finished:
+                self._buffer.put_back(decoder.rest)
+            if payload or is_finished:
+                return payload
+
+    async def _read_bytes(self, bytes_max: int) -> bytes:
+        """Bytes from the buffer, else from the peer at its minimum rate; empty at the end."""
+        if not self._buffer.is_empty:
+            await trio.lowlevel.checkpoint()
+            return self._buffer.take(bytes_max)
+        pace = self._read_pace
+        if pace is None:
+            pace = self._read_pace = Pace(
+                rate_bytes_per_s=self._limits.rate_bytes_per_s_min,
+                window_s=self._limits.rate_window_s,
+            )
+        started_s = trio.current_time()
+        with trio.CancelScope(deadline=started_s + pace.left_s) as scope:
+            try:
+                data = bytes(await self._stream.receive_some(bytes_max))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return b""
+            pace.spend(seconds=trio.current_time() - started_s, moved_bytes=len(data))
+            return data
+        assert scope.cancelled_caught
+        self.must_close = True
+        raise BodyTooSlow(S3Code.REQUEST_TIMEOUT)
+
+    async def send(self, event: ASGISendEvent) -> None:
+        """Take the response's start, then its body; the head leaves with the first body bytes.
+
+        Raises:
+            ClientDisconnected: The client is gone, or was cut off for reading too slowly.
+            ResponseInvalid: The response is not what its head says; the connection will be cut.
+        """
+        if event["type"] == "http.response.start":
+            if self._start is not None:
+                raise ResponseInvalid("the response was started twice")
+            self._start = event
+            return
+        if event["type"] != "http.response.body":
+            raise ResponseInvalid(f"{event['type']} is not part of a plain response")
+        if self._start is None or self.is_finished:
+            raise ResponseInvalid("a body outside of a response")
+        body: bytes | memoryview = event.get("body", b"")
+        more_body = event.get("more_body", False)
+        prefix = b""
+        if not self._head_sent:
+            prefix = self._format_head(
+                self._start, whole_body_bytes=None if more_body else len(body)
+            )
+        if self._sends_no_body:
+            body = b""
+        self._account_body(len(body), is_last=not more_body)
+        await self._send_pieces(prefix, body, is_last=not more_body)
+        self.is_finished = not more_body
+
+    def _account_body(self, count: int, *, is_last: bool) -> None:
+        if self._due_bytes is None or self._sends_no_body:
+            return
+        self._due_bytes -= count
+        if self._due_bytes < 0 or (is_last and self._due_bytes):
+            raise ResponseInvalid("the body has not the length that its head states")
+
+    async def _send_pieces(self, prefix: bytes, body: bytes | memoryview, *, is_last: bool) -> None:
+        """Frame and send; `prefix` is the response's head where it has not been sent."""
+        suffix = b""
+        if self._sends_chunks:
+            if body:
+                prefix += b"%x\r\n" % len(body)
+                suffix = b"\r\n0\r\n\r\n" if is_last else b"\r\n"
+            elif is_last:
+                suffix = b"0\r\n\r\n"
+        self._head_sent = True
+        if len(body) <= _COALESCE_BYTES_MAX:
+            if prefix or suffix:
+                await self._send_bytes(b"".join((prefix, body, suffix)))
+            elif body:
+                await self._send_bytes(body)
+            return
+        if prefix:
+            await self._send_bytes(prefix)
+        await self._send_bytes(body)
+        if suffix:
+            await self._send_bytes(suffix)
+
+    async def _send_bytes(self, data: bytes | memoryview) -> None:
+        try:
+            if not self._is_sliced or len(data) <= _SEND_BYTES_MAX:
+                await self._stream.send_all(data)
+                return
+            with memoryview(data) as view:
+                for offset in range(0, len(view), _SEND_BYTES_MAX):
+                    await self._stream.send_all(view[offset : offset + _SEND_BYTES_MAX])
+        except WriteTooSlow:
+            self.peer_is_gone = True
+            raise
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self.peer_is_gone = True
+            raise ClientDisconnected from error
+
+    def _format_head(self, start: HTTPResponseStartEvent, *, whole_body_bytes: int | None) -> bytes:
+        """The response's head; settles how its body is framed and whether the connection stays."""
+        status = start["status"]
+        lines = [format_status_line(status)]
+        for name, value in start["headers"]:
+            if name == b"content-length":
+                if not value.isdigit() or self._due_bytes is not None:
+                    raise ResponseInvalid("the response states no proper content-length")
+                self._due_bytes = int(value)
+            elif name == b"connection":
+                self.must_close = self.must_close or value.lower() == b"close"
+                continue
+            elif name == b"transfer-encoding":
+                raise ResponseInvalid("transfer codings are the server's matter")
+            lines.append(b"%b: %b\r\n" % (name, value))
+        self._settle_framing(status, lines, whole_body_bytes=whole_body_bytes)
+        if self._must_leave_body():
+            self.must_close = True
+        if self.must_close:
+            lines.append(b"connection: close\r\n")
+        head = b"".join(lines)
+        # A line end inside a name or a value would split the response.
+        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
+            raise ResponseInvalid("a response header holds a control character")
+        return head + b"\r\n"
+
+    def _settle_framing(
+        self, status: int, lines: list[bytes], *, whole_body_bytes: int | None
+    ) -> None:
+        if status in {204, 304} or self._head.method == "HEAD":
+            self._sends_no_body = True
+        elif self._due_bytes is None:
+            if whole_body_bytes is not None:
+                self._due_bytes = whole_body_bytes
+                lines.append(b"content-length: %d\r\n" % whole_body_bytes)
+            elif self._head.is_http_11:
+                self._sends_chunks = True
+                lines.append(b"transfer-encoding: chunked\r\n")
+            else:
+                # HTTP/1.0 has no other framing; a response cut short ends in RST, not in FIN.
+                self.must_close = True
+
+    def _must_leave_body(self) -> bool:
+        """True where the rest of the body is too much to read for the connection's sake.
+
+        A client that waits for `100 Continue` may or may not send its body after this answer; only
+        the connection's end tells the two apart (RFC 9110 section 10.1.1).
+        """
+        if not self.has_unread_body:
+            return False
+        return self._continue_due or self._left_bytes > self._limits.drain_bytes_max
+
+    async def drain(self) -> bool:
+        """Read away what the application left of the body; True where the connection may go on."""
+        read_bytes = 0
+        with trio.move_on_after(self._limits.drain_timeout_s):
+            while self.has_unread_body and read_bytes <= self._limits.drain_bytes_max:
+                body = await self._read_body()
+                if body is None:
+                    self.peer_is_gone = True
+                    return False
+                read_bytes += len(body)
+        return not self.has_unread_body
