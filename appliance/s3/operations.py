@@ -182,10 +182,12 @@ class GetBucketSubresource:
     Attributes:
         name: The subresource, such as `lifecycle`; the handler answers the empty document or the
             right `NoSuch...` code from a table.
+        configuration_id: `id`, for the settings a bucket may have several of.
     """
 
     bucket: str
     name: str
+    configuration_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

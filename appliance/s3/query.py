@@ -1,0 +1,135 @@
+"""The query string of a request, and percent-decoding as S3 does it.
+
+Names and values are decoded once and strictly: what two parsers could read in two ways is refused.
+A parameter given twice is refused by whoever asks for it, so that unknown ones stay harmless.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from appliance.s3.codes import S3Code
+from appliance.s3.errors import S3Error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["COUNT_MAX", "Query", "decode_percent", "parse_count", "parse_query"]
+
+COUNT_MAX = 2**31 - 1  # what S3 takes for max-keys and its kin before it caps them
+
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_COUNT = re.compile(r"[0-9]{1,10}")
+
+
+def decode_percent(raw: bytes, *, refusal: S3Code = S3Code.INVALID_URI) -> bytes:
+    """The bytes that `raw` stands for: valid UTF-8 without NUL. `+` stays itself.
+
+    Raises:
+        S3Error: `refusal`, for an escape that is not `%` and two hexadecimal digits, for bytes that
+            are not UTF-8, and for NUL.
+    """
+    if b"%" in raw:
+        if _BAD_ESCAPE.search(raw) is not None:
+            raise S3Error(refusal, "A percent sign is not followed by two hexadecimal digits")
+        raw = unquote_to_bytes(raw)
+    if b"\x00" in raw:
+        raise S3Error(refusal, "The character NUL is not allowed")
+    if not raw.isascii():
+        try:
+            raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise S3Error(refusal, "The text is not valid UTF-8") from None
+    return raw
+
+
+def parse_count(text: str, name: str, *, least: int = 0, most: int = COUNT_MAX) -> int:
+    """The whole number that `text` is, within `least` and `most`, digits only.
+
+    Raises:
+        S3Error: `InvalidArgument` naming the argument.
+    """
+    if _COUNT.fullmatch(text) is not None and least <= (count := int(text)) <= most:
+        return count
+    raise S3Error(
+        S3Code.INVALID_ARGUMENT,
+        f"Argument {name} must be an integer between {least} and {most}",
+        elements={"ArgumentName": name, "ArgumentValue": text},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Decoded parameters of a request target; a name without `=` has an empty value.
+
+    Attributes:
+        values: Name to first value.
+        repeated: Names that occur more than once.
+    """
+
+    values: Mapping[str, bytes] = field(default_factory=dict)
+    repeated: frozenset[str] = frozenset()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.values
+
+    def find(self, name: str) -> bytes | None:
+        """The value of a parameter, None where it is absent.
+
+        Raises:
+            S3Error: `InvalidArgument` where it was given more than once.
+        """
+        if name in self.repeated:
+            raise S3Error(
+                S3Code.INVALID_ARGUMENT,
+                f"Argument {name} was given more than once",
+                elements={"ArgumentName": name},
+            )
+        return self.values.get(name)
+
+    def find_text(self, name: str) -> str | None:
+        """See `find`; the value as text."""
+        value = self.find(name)
+        return None if value is None else value.decode("utf-8")
+
+    def find_count(self, name: str, default: int, *, cap: int | None = None) -> int:
+        """A number, at most `cap`; `default` where it is absent or empty.
+
+        Raises:
+            S3Error: `InvalidArgument` where it is not a whole number from 0 to 2^31-1.
+        """
+        text = self.find_text(name)
+        if not text:
+            return default
+        count = parse_count(text, name)
+        return count if cap is None else min(count, cap)
+
+
+_EMPTY = Query()
+
+
+def parse_query(raw_query: bytes) -> Query:
+    """Decode a query string; `+` is a space, empty pieces are skipped.
+
+    Raises:
+        S3Error: `InvalidURI`, see `decode_percent`.
+
+    Source:
+        HTML form encoding, which S3 applies to queries though not to paths.
+    """
+    if not raw_query:
+        return _EMPTY
+    values: dict[str, bytes] = {}
+    repeated: set[str] = set()
+    for piece in raw_query.replace(b"+", b" ").split(b"&"):
+        if not piece:
+            continue
+        raw_name, _, raw_value = piece.partition(b"=")
+        name = decode_percent(raw_name).decode("utf-8")
+        if name in values:
+            repeated.add(name)
+        values.setdefault(name, decode_percent(raw_value))
+    return Query(values=values, repeated=frozenset(repeated))
