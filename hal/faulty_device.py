@@ -186,7 +186,7 @@ class FaultyDevice:
         is_partial = fault.error is not None and not fault.is_done
         written_bytes = fault.written_bytes if is_partial else len(source)
         assert is_aligned(written_bytes)
-        if written_bytes:
+        if written_bytes or not is_partial:
             await self._inner.write(name, offset, source[:written_bytes], prepare=prepare)
         if fault.error is not None:
             raise fault.error
