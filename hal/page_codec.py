@@ -154,7 +154,9 @@ def encode_header(header: RecordHeader) -> bytes:
     return bytes(encoded)
 
 
-def decode_header(data: bytes | memoryview, *, where: str = "record header") -> RecordHeader:
+def decode_header(
+    data: bytes | bytearray | memoryview, *, where: str = "record header"
+) -> RecordHeader:
     """The header in the first 512 bytes of `data`.
 
     Magic, then checksum, then version: only an intact header is believed about its version.

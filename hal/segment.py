@@ -163,7 +163,7 @@ def encode_segment_header(header: SegmentHeader) -> bytes:
     return bytes(encoded)
 
 
-def decode_segment_header(data: bytes | memoryview, *, where: str) -> SegmentHeader:
+def decode_segment_header(data: bytes | bytearray | memoryview, *, where: str) -> SegmentHeader:
     """The header in a segment's first 4,096 bytes.
 
     Raises:

@@ -94,7 +94,7 @@ def encode_superblock(superblock: Superblock) -> bytes:
     return bytes(encoded)
 
 
-def decode_superblock(data: bytes | memoryview, *, where: str) -> Superblock:
+def decode_superblock(data: bytes | bytearray | memoryview, *, where: str) -> Superblock:
     """The newest intact copy in the superblock file's bytes.
 
     Raises:
