@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from tiers.records import StoredPage
 
 __all__ = [
+    "AuditEntry",
     "BodySlice",
     "Bucket",
     "BucketId",
     "Checksum",
     "ChecksumType",
     "DeleteOutcome",
+    "Finding",
     "NewBody",
     "NewVersion",
     "PartRecord",
@@ -237,3 +239,31 @@ class VolumeRow:
     tier: str
     path: str
     created_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One administrative act: who did what to what, and how it ended."""
+
+    audit_id: int
+    at_us: int
+    actor: str
+    action: str
+    subject: str
+    outcome: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that `check` found wrong.
+
+    Attributes:
+        kind: Which check: `integrity`, `foreign key`, `usage`, `references`, `current`.
+        subject: What it is about, such as a table, bucket or body.
+        detail: Found and expected, in words.
+    """
+
+    kind: str
+    subject: str
+    detail: str

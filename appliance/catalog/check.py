@@ -1,0 +1,175 @@
+"""Unit: does the catalog agree with itself? Reads everything, changes nothing.
+
+What is compared: the database's own checks (SQLite), usage as counted against what the rows add up
+to, reference counts against the versions and parts that refer, `is_current` against sequences, and
+bodies against their pages.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, literal, select, union_all
+
+from appliance.catalog import tables
+from appliance.catalog.records import Finding
+from appliance.catalog.usage import (
+    load_bucket_usage,
+    load_tenant_usage,
+    recompute_bucket_usage,
+    recompute_tenant_usage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+__all__ = ["FINDINGS_MAX", "check_catalog"]
+
+# A damaged catalog may have a finding per row; an operator needs the first ones.
+FINDINGS_MAX = 1_000
+
+
+def check_catalog(connection: Connection) -> list[Finding]:
+    """What is wrong, at most `FINDINGS_MAX` findings; empty for a sound catalog."""
+    findings: list[Finding] = []
+    for finding in _iter_findings(connection):
+        findings.append(finding)
+        if len(findings) == FINDINGS_MAX:
+            break
+    return findings
+
+
+def _iter_findings(connection: Connection) -> Iterator[Finding]:
+    if connection.dialect.name == "sqlite":
+        yield from _check_database(connection)
+    yield from _check_usage(connection)
+    yield from _check_uploads(connection)
+    yield from _check_references(connection)
+    yield from _check_current(connection)
+    yield from _check_pages(connection)
+
+
+def _check_database(connection: Connection) -> Iterator[Finding]:
+    for row in connection.exec_driver_sql(f"PRAGMA integrity_check({FINDINGS_MAX})"):
+        if row[0] != "ok":
+            yield Finding(kind="integrity", subject="database", detail=row[0])
+    for row in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+        yield Finding(
+            kind="foreign key", subject=row[0], detail=f"row {row[1]} has no parent in {row[2]}"
+        )
+
+
+def _check_usage(connection: Connection) -> Iterator[Finding]:
+    for tenant_id, summed in recompute_tenant_usage(connection).items():
+        counted = load_tenant_usage(connection, tenant_id=tenant_id)
+        if counted != summed:
+            yield Finding(
+                kind="usage", subject=f"tenant {tenant_id}", detail=f"{counted}, sum is {summed}"
+            )
+    for bucket_id, summed in recompute_bucket_usage(connection).items():
+        counted = load_bucket_usage(connection, bucket_id=bucket_id)
+        if counted != summed:
+            yield Finding(
+                kind="usage", subject=f"bucket {bucket_id}", detail=f"{counted}, sum is {summed}"
+            )
+
+
+def _check_uploads(connection: Connection) -> Iterator[Finding]:
+    t, u = tables.tenants.c, tables.uploads.c
+    opened = (
+        select(func.count())
+        .where(u.tenant_id == t.tenant_id, u.completed_us.is_(None))
+        .scalar_subquery()
+    )
+    wrong = select(t.tenant_id, t.open_upload_count, opened).where(t.open_upload_count != opened)
+    for tenant_id, counted, found in connection.execute(wrong):
+        yield Finding(
+            kind="usage",
+            subject=f"tenant {tenant_id}",
+            detail=f"{counted} uploads in progress, {found} rows",
+        )
+
+
+def _check_references(connection: Connection) -> Iterator[Finding]:
+    b = tables.bodies.c
+    referring = union_all(
+        select(tables.versions.c.body_id).where(tables.versions.c.body_id.is_not(None)),
+        select(tables.version_bodies.c.body_id),
+        select(tables.part_bodies.c.body_id),
+    ).subquery("referring")
+    counted = (
+        select(referring.c.body_id, func.count().label("times"))
+        .group_by(referring.c.body_id)
+        .subquery("counted")
+    )
+    found = func.coalesce(counted.c.times, literal(0))
+    wrong = (
+        select(b.body_id, b.reference_count, found, b.died_us)
+        .select_from(tables.bodies.outerjoin(counted, b.body_id == counted.c.body_id))
+        .where((b.reference_count != found) | ((b.reference_count == 0) != b.died_us.is_not(None)))
+        .limit(FINDINGS_MAX)
+    )
+    for body_id, stored, times, died_us in connection.execute(wrong):
+        yield Finding(
+            kind="references",
+            subject=f"body {body_id}",
+            detail=f"{stored} counted, {times} found, died at {died_us}",
+        )
+    orphans = (
+        select(counted.c.body_id)
+        .select_from(counted.outerjoin(tables.bodies, b.body_id == counted.c.body_id))
+        .where(b.body_id.is_(None))
+        .limit(FINDINGS_MAX)
+    )
+    for (body_id,) in connection.execute(orphans):
+        yield Finding(kind="references", subject=f"body {body_id}", detail="has no row")
+
+
+def _check_current(connection: Connection) -> Iterator[Finding]:
+    v = tables.versions.c
+    newest = (
+        select(v.bucket_id, v.key, func.max(v.sequence).label("sequence"))
+        .group_by(v.bucket_id, v.key)
+        .subquery("newest")
+    )
+    wrong = (
+        select(v.bucket_id, v.key, v.sequence, v.is_current)
+        .select_from(
+            tables.versions.join(
+                newest, (v.bucket_id == newest.c.bucket_id) & (v.key == newest.c.key)
+            )
+        )
+        .where(v.is_current != (v.sequence == newest.c.sequence))
+        .limit(FINDINGS_MAX)
+    )
+    for bucket_id, key, sequence, is_current in connection.execute(wrong):
+        yield Finding(
+            kind="current",
+            subject=f"bucket {bucket_id} key {key!r}",
+            detail=f"version {sequence} is {'' if is_current else 'not '}marked as current",
+        )
+
+
+def _check_pages(connection: Connection) -> Iterator[Finding]:
+    # Living bodies only: a dead one loses its pages one by one as they are reclaimed.
+    b, p = tables.bodies.c, tables.pages.c
+    held = (
+        select(p.body_id, func.sum(p.payload_bytes).label("bytes"))
+        .group_by(p.body_id)
+        .subquery("held")
+    )
+    found = func.coalesce(held.c.bytes, literal(0))
+    wrong = (
+        select(b.body_id, b.size_bytes, found)
+        .select_from(tables.bodies.outerjoin(held, b.body_id == held.c.body_id))
+        .where(b.reference_count > 0, b.size_bytes != found)
+        .limit(FINDINGS_MAX)
+    )
+    for body_id, size_bytes, page_bytes in connection.execute(wrong):
+        yield Finding(
+            kind="pages",
+            subject=f"body {body_id}",
+            detail=f"{size_bytes} bytes, {page_bytes} in its pages",
+        )

@@ -1,0 +1,289 @@
+"""The group commit: many requests' units in one transaction, after one flush of their segments.
+
+No timer. A batch is whatever arrived while the previous one was committed, up to a bound:
+
+1. every segment that the batch's units name is flushed; a unit with a segment that failed gets that
+   failure and is not run;
+2. one transaction, one savepoint per unit: a unit that raises rolls back itself alone;
+3. COMMIT; only then are the submitters woken, with values or exceptions.
+
+An error of COMMIT itself, or an I/O error on the way, leaves the outcome unknown or the database
+unfit: every member is told `CatalogUnavailable`, and the committer stops for good. A conflict with
+another worker (PostgreSQL) runs the whole batch again, so a unit changes nothing but the database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import trio
+from sqlalchemy import exc
+
+from appliance.catalog.dialects import is_conflict, is_postgres, is_transaction_lost, translate
+from appliance.catalog.errors import CatalogBusy, CatalogError, CatalogUnavailable
+from hal.records import SegmentRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+
+__all__ = [
+    "BATCH_UNITS_MAX",
+    "BATCH_WEIGHT_BYTES_MAX",
+    "CommitterStatistics",
+    "Flusher",
+    "GroupCommitter",
+]
+
+T = TypeVar("T")
+
+# DURABILITY: bounds how long the first member of a batch waits for the last.
+BATCH_UNITS_MAX = 256
+BATCH_WEIGHT_BYTES_MAX = 64 * 1024 * 1024
+# Four batches: who comes later waits before its unit is queued, where it may still be cancelled.
+QUEUE_UNITS_MAX = 4 * BATCH_UNITS_MAX
+# A lost conflict is rare, because tenants are locked in one order; five in a row are a fault.
+ATTEMPTS_MAX = 5
+_BACKOFF_S = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitterStatistics:
+    """Counts since the committer was made."""
+
+    units: int
+    units_refused: int
+    commits: int
+    segments_flushed: int
+    segments_failed: int
+    conflicts: int
+    batch_units_max: int
+    units_waiting: int
+
+
+class Flusher(Protocol):
+    """Makes segments durable, all at once."""
+
+    async def __call__(self, segments: frozenset[SegmentRef], /) -> Mapping[SegmentRef, Exception]:
+        """Flush segments; return those that failed, with why. Does not raise."""
+        ...
+
+
+class Runner(Protocol):
+    """Runs a function of the writing connection in the writer's thread."""
+
+    async def __call__(self, work: Callable[[Connection], T]) -> T:
+        """The value of `work`; one call at a time."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Pending(Generic[T]):
+    unit: Callable[[Connection], T]
+    flush: frozenset[SegmentRef]
+    weight_bytes: int
+    order: int
+    done: trio.Event = field(default_factory=trio.Event)
+    value: T | None = None
+    error: Exception | None = None
+
+    def attempt(self, connection: Connection) -> None:
+        self.value, self.error = None, None
+        self.value = self.unit(connection)
+
+
+class _CommitFailed(Exception):
+    """COMMIT itself raised: what became of the transaction is unknown."""
+
+
+class GroupCommitter:
+    """Takes units from many tasks and commits them in batches. `run` does the work."""
+
+    def __init__(self, *, flusher: Flusher, runner: Runner) -> None:
+        self._flusher = flusher
+        self._runner = runner
+        self._inbox, self._outbox = trio.open_memory_channel[_Pending[object]](QUEUE_UNITS_MAX)
+        self._failure: CatalogError | None = None
+        self._units = 0
+        self._units_refused = 0
+        self._commits = 0
+        self._segments_flushed = 0
+        self._segments_failed = 0
+        self._conflicts = 0
+        self._batch_units_max = 0
+
+    async def submit(
+        self,
+        unit: Callable[[Connection], T],
+        *,
+        flush: Collection[SegmentRef],
+        weight_bytes: int,
+        order: int,
+    ) -> T:
+        """Queue a unit and wait until it is committed. See `Catalog.commit`."""
+        if self._failure is not None:
+            raise self._failure
+        pending = _Pending(
+            unit=unit, flush=frozenset(flush), weight_bytes=weight_bytes, order=order
+        )
+        try:
+            await self._inbox.send(pending)  # type: ignore[arg-type]  # T is read back from it only
+        except trio.BrokenResourceError:
+            raise CatalogUnavailable("the catalog is closed") from None
+        await pending.done.wait()
+        if pending.error is not None:
+            raise pending.error
+        return pending.value  # type: ignore[return-value]  # set by `attempt`, and None may be a T
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit batches until cancelled, which takes effect between batches.
+
+        Raises:
+            CatalogUnavailable: A commit failed. Whatever is queued, now or later, gets the same.
+        """
+        batch: list[_Pending[object]] = []
+        try:
+            task_status.started()
+            async for first in self._outbox:
+                batch = self._gather(first)
+                # A batch that began ends: its members must learn what became of their units.
+                with trio.CancelScope(shield=True):
+                    await self._commit(batch)
+                batch = []
+        except CatalogError as error:
+            self._failure = error
+            raise
+        finally:
+            if self._failure is None:
+                self._failure = CatalogUnavailable("the catalog is closed")
+            self._refuse(batch, self._failure)
+            self._refuse(self._drain(), self._failure)
+            self._outbox.close()
+
+    def statistics(self) -> CommitterStatistics:
+        """Counts since the committer was made."""
+        return CommitterStatistics(
+            units=self._units,
+            units_refused=self._units_refused,
+            commits=self._commits,
+            segments_flushed=self._segments_flushed,
+            segments_failed=self._segments_failed,
+            conflicts=self._conflicts,
+            batch_units_max=self._batch_units_max,
+            units_waiting=self._outbox.statistics().current_buffer_used,
+        )
+
+    def _gather(self, first: _Pending[object]) -> list[_Pending[object]]:
+        batch = [first]
+        weight = first.weight_bytes
+        while len(batch) < BATCH_UNITS_MAX and weight < BATCH_WEIGHT_BYTES_MAX:
+            try:
+                batch.append(self._outbox.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+            weight += batch[-1].weight_bytes
+        self._batch_units_max = max(self._batch_units_max, len(batch))
+        self._units += len(batch)
+        return batch
+
+    def _drain(self) -> list[_Pending[object]]:
+        drained = []
+        while True:
+            try:
+                drained.append(self._outbox.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return drained
+
+    async def _commit(self, batch: list[_Pending[object]]) -> None:
+        ready = await self._flush(batch)
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                if ready:
+                    await self._runner(lambda connection: _execute(connection, ready))
+                    self._commits += 1
+                break
+            except exc.DBAPIError as error:
+                if not is_conflict(error):
+                    # Nothing was committed, but a database that fails so is not written to again.
+                    raise CatalogUnavailable(str(translate(error))) from error
+                self._conflicts += 1
+                if attempt == ATTEMPTS_MAX:
+                    busy = CatalogBusy(f"lost {attempt} times against other writers")
+                    self._refuse(ready, busy)
+                    break
+                await trio.sleep(_BACKOFF_S * attempt)
+            except _CommitFailed as error:
+                raise CatalogUnavailable(f"COMMIT failed: {error}") from error
+        for pending in batch:
+            self._units_refused += pending.error is not None
+            pending.done.set()
+
+    async def _flush(self, batch: Sequence[_Pending[object]]) -> list[_Pending[object]]:
+        """Flush what the batch needs; return the members that may go on."""
+        segments = frozenset[SegmentRef]().union(*(pending.flush for pending in batch))
+        if not segments:
+            return list(batch)
+        failed = await self._flusher(segments)
+        self._segments_flushed += len(segments) - len(failed)
+        self._segments_failed += len(failed)
+        ready = []
+        for pending in batch:
+            hit = sorted(pending.flush & failed.keys())
+            if hit:
+                pending.error = failed[hit[0]]
+            else:
+                ready.append(pending)
+        return ready
+
+    def _refuse(self, members: Sequence[_Pending[object]], error: Exception) -> None:
+        for pending in members:
+            pending.value, pending.error = None, error
+            pending.done.set()
+
+
+def _execute(connection: Connection, batch: Sequence[_Pending[object]]) -> None:
+    """One transaction with a savepoint per unit. Runs in the writer's thread.
+
+    Raises:
+        DBAPIError: The transaction was lost before COMMIT; nothing of it stands.
+        _CommitFailed: COMMIT raised, and not for a conflict.
+    """
+    members = batch
+    if is_postgres(connection):
+        # All workers take tenants' locks in the same order, so no two batches wait in a circle.
+        members = sorted(batch, key=lambda pending: pending.order)
+    transaction = connection.begin()
+    try:
+        for pending in members:
+            savepoint = connection.begin_nested()
+            try:
+                pending.attempt(connection)
+            except Exception as error:
+                # A unit's failure is its submitter's alone, whatever it is.
+                if is_transaction_lost(error):
+                    raise
+                savepoint.rollback()
+                pending.error = error
+            else:
+                savepoint.commit()
+    except BaseException:
+        _roll_back(connection)
+        raise
+    try:
+        transaction.commit()
+    except exc.DBAPIError as error:
+        _roll_back(connection)
+        if is_conflict(error):
+            raise
+        raise _CommitFailed(str(error.orig)) from error
+
+
+def _roll_back(connection: Connection) -> None:
+    try:
+        connection.rollback()
+    except exc.DBAPIError:
+        # SQLite rolls back by itself on I/O errors, and a dead connection has nothing to roll back.
+        connection.invalidate()

@@ -1,0 +1,124 @@
+"""What differs between SQLite and PostgreSQL, and nowhere else.
+
+- **Sequences.** SQLite counts in a row of `counters`; PostgreSQL has a sequence object, so that
+  two workers do not wait for each other's commit.
+- **Locks.** SQLite's writer holds the whole database (`BEGIN IMMEDIATE`). On PostgreSQL every unit
+  that changes a tenant's objects first locks that tenant's row (`appliance.catalog.usage`), which
+  the exact quotas need in any case. One lock for everything of a tenant, taken first, leaves two
+  batches nothing to take in opposite orders; a lock per key would.
+- **Errors.** Which failure of a driver is a lost conflict, and which one ends the transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+from psycopg import errors as postgres_errors
+from sqlalchemy import Text, bindparam, cast, exc, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from appliance.catalog import tables
+from appliance.catalog.errors import CatalogBusy, CatalogDamaged, CatalogError, CatalogUnavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+__all__ = [
+    "advance_counter",
+    "allocate_sequence",
+    "is_conflict",
+    "is_postgres",
+    "is_transaction_lost",
+    "store_setting_row",
+    "translate",
+]
+
+_VERSION_COUNTER = "version_sequence"
+
+_ADVANCE = (
+    update(tables.counters)
+    .where(tables.counters.c.name == bindparam("counter"))
+    .values(value=tables.counters.c.value + 1)
+    .returning(tables.counters.c.value)
+)
+_NEXT_VERSION = select(tables.version_sequence.next_value())
+
+_sqlite_setting = sqlite.insert(tables.settings)
+_postgres_setting = postgresql.insert(tables.settings)
+_STORE_SETTING = {
+    "sqlite": _sqlite_setting.on_conflict_do_update(
+        index_elements=["name"], set_={"value": _sqlite_setting.excluded.value}
+    ),
+    "postgresql": _postgres_setting.on_conflict_do_update(
+        index_elements=["name"], set_={"value": cast(_postgres_setting.excluded.value, Text)}
+    ),
+}
+
+# What a unit may meet by its own doing: its savepoint is rolled back and the others go on.
+_OWN_FAULTS = (exc.IntegrityError, exc.DataError, exc.ProgrammingError, exc.NotSupportedError)
+
+
+def is_postgres(connection: Connection) -> bool:
+    """True on PostgreSQL, False on SQLite; there is no third."""
+    return connection.dialect.name == "postgresql"
+
+
+def advance_counter(connection: Connection, name: str) -> int:
+    """Add one to a counter and return it. The row is locked until the transaction ends."""
+    value: int = connection.execute(_ADVANCE, {"counter": name}).scalar_one()
+    return value
+
+
+def allocate_sequence(connection: Connection) -> int:
+    """The next version sequence, above all earlier ones of the same tenant.
+
+    The caller holds the tenant's lock, so that the order of sequences is the order of commits.
+    """
+    if is_postgres(connection):
+        value: int = connection.execute(_NEXT_VERSION).scalar_one()
+        return value
+    return advance_counter(connection, _VERSION_COUNTER)
+
+
+def store_setting_row(connection: Connection, name: str, value: str) -> None:
+    """Insert or replace a row of `settings`."""
+    connection.execute(_STORE_SETTING[connection.dialect.name], {"name": name, "value": value})
+
+
+def is_conflict(error: BaseException) -> bool:
+    """True where the transaction lost against another one and may be run again from its start."""
+    return isinstance(error, exc.DBAPIError) and isinstance(
+        error.orig,
+        (
+            postgres_errors.SerializationFailure,
+            postgres_errors.DeadlockDetected,
+            postgres_errors.LockNotAvailable,
+        ),
+    )
+
+
+def is_transaction_lost(error: BaseException) -> bool:
+    """True where a failure inside a unit ends the whole transaction, not the unit's savepoint.
+
+    I/O errors, a full disk, a damaged file, a dead connection, a lost conflict.
+    """
+    return isinstance(error, exc.DBAPIError) and not isinstance(error, _OWN_FAULTS)
+
+
+def translate(error: exc.DBAPIError) -> CatalogError:
+    """The catalog's word for a driver's failure."""
+    if is_conflict(error):
+        return CatalogBusy(str(error.orig))
+    if isinstance(error.orig, sqlite3.Error):
+        # The low byte is the primary code; SQLite adds detail above it. Source: sqlite.org/rescode
+        match getattr(error.orig, "sqlite_errorcode", 0) & 0xFF:
+            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+                return CatalogDamaged(str(error.orig))
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return CatalogBusy(str(error.orig))
+            case _:
+                return CatalogUnavailable(str(error.orig))
+    if isinstance(error.orig, (postgres_errors.DataCorrupted, postgres_errors.IndexCorrupted)):
+        return CatalogDamaged(str(error.orig))
+    return CatalogUnavailable(str(error.orig))

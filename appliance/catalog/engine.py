@@ -1,0 +1,308 @@
+"""The catalog as the rest of the appliance sees it: reading and committing units of work.
+
+A unit is a plain function of a `Connection`. `read` runs it on a connection that cannot write, in
+one thread hop; `commit` queues it for the group commit. Units may run twice, so they change nothing
+but the database, and they do not wait for anything else.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+from sqlalchemy import exc
+
+from appliance.catalog.check import check_catalog
+from appliance.catalog.committer import CommitterStatistics, GroupCommitter
+from appliance.catalog.connections import (
+    database_path,
+    hold_database,
+    is_sqlite,
+    make_reader_engine,
+    make_writer_engine,
+    parse_url,
+)
+from appliance.catalog.dialects import translate
+from appliance.catalog.errors import CatalogDamaged, CatalogUnavailable
+from appliance.catalog.schema import check_schema
+from appliance.catalog.settings import find_setting, store_setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+    from sqlalchemy import URL, Connection, Engine
+
+    from appliance.catalog.committer import Flusher
+    from appliance.catalog.records import Finding
+    from hal.records import SegmentRef
+
+__all__ = ["Catalog", "CatalogStatistics"]
+
+T = TypeVar("T")
+
+_CLEAN_SHUTDOWN = "clean_shutdown"
+READERS_DEFAULT = 4  # SQLite reads hold the interpreter lock in part: more threads only wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogStatistics:
+    """Counts since the catalog was opened."""
+
+    reads: int
+    reads_running: int
+    reads_waiting: int
+    committer: CommitterStatistics
+
+
+class Catalog:
+    """An open catalog. Made by `open`; `run` must be running for `commit` to return."""
+
+    def __init__(
+        self,
+        *,
+        url: URL,
+        writer: Engine,
+        readers: Engine,
+        reader_count: int,
+        connection: Connection,
+        flusher: Flusher,
+        resources: ExitStack,
+    ) -> None:
+        self._url = url
+        self._writer = writer
+        self._readers = readers
+        self._connection = connection
+        self._resources = resources
+        self._reader_limiter = trio.CapacityLimiter(reader_count)
+        # One slot: this is what makes the writing connection the only one, whoever asks.
+        self._writer_limiter = trio.CapacityLimiter(1)
+        self._committer = GroupCommitter(flusher=flusher, runner=self._write)
+        self._reads = 0
+        self._is_closed = False
+        self._has_failed = False
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        flusher: Flusher,
+        readers: int = READERS_DEFAULT,
+    ) -> Catalog:
+        """Open a catalog whose schema is up to date (`appliance.catalog.schema.upgrade`).
+
+        After an unclean end a SQLite catalog is checked first (`PRAGMA quick_check`), which takes
+        time in proportion to its size.
+
+        Args:
+            url: `sqlite:////path/to/file` or `postgresql://user@host/database`.
+            flusher: Flushes segments to stable storage and returns those that failed, with why. It
+                does not raise.
+            readers: Connections that read, and units that read at the same time.
+
+        Raises:
+            CatalogBusy: Another process has it open (SQLite).
+            CatalogUnavailable: It does not exist or cannot be reached.
+            CatalogDamaged: It fails its check, or durability is switched off.
+            SchemaMismatch: Its schema is another program's.
+        """
+        parsed = parse_url(url)
+        return await trio.to_thread.run_sync(
+            partial(cls._open, parsed, flusher, readers), limiter=trio.CapacityLimiter(1)
+        )
+
+    @classmethod
+    def _open(
+        cls,
+        url: URL,
+        flusher: Flusher,
+        reader_count: int,
+    ) -> Catalog:
+        with ExitStack() as opened:
+            if is_sqlite(url) and not database_path(url).exists():
+                raise CatalogUnavailable(f"{database_path(url)} does not exist")
+            opened.enter_context(hold_database(url))
+            writer = make_writer_engine(url)
+            opened.callback(writer.dispose)
+            try:
+                connection = writer.connect()
+                opened.callback(connection.close)
+                with connection.begin():
+                    check_schema(connection)
+                    if is_sqlite(url):
+                        _begin_run(connection)
+            except exc.DBAPIError as error:
+                raise translate(error) from error
+            # Made after the writer and closed before it: the last connection to close checkpoints.
+            readers = make_reader_engine(url, connections=reader_count)
+            opened.callback(readers.dispose)
+            return cls(
+                url=url,
+                writer=writer,
+                readers=readers,
+                reader_count=reader_count,
+                connection=connection,
+                flusher=flusher,
+                resources=opened.pop_all(),
+            )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit what is queued until cancelled; cancellation takes effect between batches.
+
+        Raises:
+            CatalogUnavailable: A commit failed. The process must end and recover: see
+                `docs/ARCHITECTURE.md`.
+        """
+        try:
+            await self._committer.run(task_status=task_status)
+        except Exception:
+            self._has_failed = True
+            raise
+
+    async def read(self, unit: Callable[[Connection], T]) -> T:
+        """The value of a unit that reads, from one consistent snapshot.
+
+        Raises:
+            CatalogUnavailable: The database cannot be read.
+            CatalogDamaged: It is damaged.
+        """
+        self._reads += 1
+        return await trio.to_thread.run_sync(self._run_reader, unit, limiter=self._reader_limiter)
+
+    async def commit(
+        self,
+        unit: Callable[[Connection], T],
+        *,
+        flush: Collection[SegmentRef] = (),
+        weight_bytes: int = 0,
+        order: int = 0,
+    ) -> T:
+        """Run a unit in the next group commit, and return its value once that is durable.
+
+        Args:
+            unit: May run again after a lost conflict; a raise rolls back this unit alone.
+            flush: Segments that must be on stable storage before the unit is committed.
+            weight_bytes: Bytes that wait for the flush, to bound a batch.
+            order: The tenant's id: batches take tenants' locks in this order, which spares
+                PostgreSQL deadlocks between workers.
+
+        Durability: all of the unit's changes, on return.
+
+        Cancellation: before the unit is queued nothing happens; after that the unit still runs and
+            its value is lost.
+
+        Raises:
+            CatalogUnavailable: The commit failed, its outcome is unknown, or the catalog is closed.
+            CatalogBusy: It lost against other workers too often.
+        """
+        return await self._committer.submit(
+            unit, flush=flush, weight_bytes=weight_bytes, order=order
+        )
+
+    async def check(self) -> list[Finding]:
+        """Everything that is wrong with the catalog; reads all of it."""
+        return await self.read(check_catalog)
+
+    async def backup(self, path: Path) -> None:
+        """Write a consistent copy of a SQLite catalog to a new file.
+
+        Durability: the copy and its name are flushed on return.
+
+        Raises:
+            CatalogUnavailable: The file exists, cannot be written, or the catalog is PostgreSQL,
+                whose tool is `pg_dump`.
+        """
+        if not is_sqlite(self._url):
+            raise CatalogUnavailable("back a PostgreSQL catalog up with pg_dump")
+        await trio.to_thread.run_sync(self._copy_to, path, limiter=self._reader_limiter)
+
+    def statistics(self) -> CatalogStatistics:
+        """Counts since the catalog was opened."""
+        slots = self._reader_limiter.statistics()
+        return CatalogStatistics(
+            reads=self._reads,
+            reads_running=slots.borrowed_tokens,
+            reads_waiting=slots.tasks_waiting,
+            committer=self._committer.statistics(),
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection. `run` has ended and no unit is running.
+
+        A SQLite catalog is marked as closed cleanly, unless a commit failed before.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._close, limiter=self._writer_limiter)
+
+    def _close(self) -> None:
+        try:
+            if is_sqlite(self._url) and not self._has_failed:
+                with self._connection.begin():
+                    store_setting(self._connection, name=_CLEAN_SHUTDOWN, value="1")
+        except exc.DBAPIError as error:
+            raise translate(error) from error
+        finally:
+            self._resources.close()
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        return await trio.to_thread.run_sync(work, self._connection, limiter=self._writer_limiter)
+
+    def _run_reader(self, unit: Callable[[Connection], T]) -> T:
+        try:
+            return self._read_once(unit)
+        except exc.DBAPIError as error:
+            if not error.connection_invalidated:
+                raise translate(error) from error
+        # The server was restarted, or cut an idle connection: its pool is empty now, so this asks a
+        # new one. A unit that reads may be run again.
+        try:
+            return self._read_once(unit)
+        except exc.DBAPIError as error:
+            raise translate(error) from error
+
+    def _read_once(self, unit: Callable[[Connection], T]) -> T:
+        with self._readers.connect() as connection:
+            return unit(connection)
+
+    def _copy_to(self, path: Path) -> None:
+        try:
+            # SQLite writes into an empty file that exists, so nobody else ever may read the copy.
+            copy = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise CatalogUnavailable(f"{path}: {error.strerror}") from error
+        try:
+            with self._readers.connect() as connection:
+                raw = connection.connection.cursor()
+                raw.execute("PRAGMA query_only=OFF")
+                try:
+                    raw.execute("VACUUM INTO ?", (str(path),))
+                finally:
+                    raw.execute("PRAGMA query_only=ON")
+                    raw.close()
+            os.fsync(copy)
+            directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise CatalogUnavailable(f"{path}: {error.strerror}") from error
+        finally:
+            os.close(copy)
+
+
+def _begin_run(connection: Connection) -> None:
+    """Check a SQLite catalog that was not closed, and mark it as open."""
+    if find_setting(connection, name=_CLEAN_SHUTDOWN) == "0":
+        findings = [row[0] for row in connection.exec_driver_sql("PRAGMA quick_check(10)")]
+        if findings != ["ok"]:
+            raise CatalogDamaged("; ".join(findings))
+    store_setting(connection, name=_CLEAN_SHUTDOWN, value="0")

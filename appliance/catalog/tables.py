@@ -1,0 +1,367 @@
+"""The catalog's tables, the same on SQLite and PostgreSQL.
+
+`metadata` is what the migrations are compared with; they are written out all the same. What
+holds for every table:
+
+- Keys of objects are bytes, so that both databases sort them as S3 lists them.
+- Times are integer microseconds, sizes bytes, ids of our own making 63-bit integers.
+- On SQLite a table whose primary key is the order it is read in is `WITHOUT ROWID`.
+- No foreign key points at `bodies` from a side without an index on it: removing a body must not
+  scan a table of 10^8 rows. `appliance.catalog.check` compares reference counts instead.
+
+A small PUT is three rows: one of `versions`, one of `bodies`, one of `pages`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    and_,
+)
+
+__all__ = [
+    "access_keys",
+    "audit",
+    "bodies",
+    "bucket_aliases",
+    "buckets",
+    "counters",
+    "dead_extents",
+    "metadata",
+    "moves",
+    "page_shadows",
+    "pages",
+    "part_bodies",
+    "parts",
+    "settings",
+    "tenants",
+    "uploads",
+    "users",
+    "version_bodies",
+    "version_sequence",
+    "versions",
+    "volumes",
+]
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# INTEGER is 64 bits on SQLite, and only a column of that very type is the row id itself.
+_BIG = BigInteger().with_variant(Integer(), "sqlite")
+# Names sort by code point on both databases, whatever collation the server was set up with.
+_NAME = Text().with_variant(Text(collation="C"), "postgresql")
+
+version_sequence = Sequence("version_sequence", metadata=metadata, data_type=BigInteger())
+"""PostgreSQL only; SQLite has a row of `counters`."""
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", _BIG, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("tenant_id", _BIG, primary_key=True),
+    Column("name", _NAME, nullable=False, unique=True),
+    Column("canonical_id", Text, nullable=False, unique=True),
+    Column("state", Text, nullable=False),
+    Column("created_us", _BIG, nullable=False),
+    Column("bytes_max", _BIG),
+    Column("objects_max", _BIG),
+    Column("buckets_max", _BIG),
+    Column("used_bytes", _BIG, nullable=False),
+    Column("object_count", _BIG, nullable=False),
+    Column("bucket_count", _BIG, nullable=False),
+    Column("open_upload_count", _BIG, nullable=False),
+    sqlite_autoincrement=True,  # a tenant's id is never used again: records on volumes carry it
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", _BIG, primary_key=True),
+    Column("tenant_id", _BIG, ForeignKey(tenants.c.tenant_id), nullable=False),
+    Column("name", _NAME, nullable=False),
+    Column("created_us", _BIG, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+    sqlite_autoincrement=True,
+)
+
+access_keys = Table(
+    "access_keys",
+    metadata,
+    Column("access_key_id", _NAME, primary_key=True),
+    Column("tenant_id", _BIG, ForeignKey(tenants.c.tenant_id), nullable=False),
+    Column("user_id", _BIG, ForeignKey(users.c.user_id), nullable=False, index=True),
+    Column("sealed_secret", LargeBinary, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("bucket_scope", Text),
+    Column("prefix_scope", LargeBinary),
+    Column("expires_us", _BIG),
+    Column("enabled", Boolean(create_constraint=False), nullable=False),
+    Column("created_us", _BIG, nullable=False),
+    Index(None, "tenant_id", "access_key_id"),
+    sqlite_with_rowid=False,
+)
+
+buckets = Table(
+    "buckets",
+    metadata,
+    Column("bucket_id", _BIG, primary_key=True),
+    Column("tenant_id", _BIG, ForeignKey(tenants.c.tenant_id), nullable=False),
+    Column("name", _NAME, nullable=False),
+    Column("created_us", _BIG, nullable=False),
+    Column("versioning", Text, nullable=False),
+    Column("bytes_max", _BIG),
+    Column("objects_max", _BIG),
+    Column("used_bytes", _BIG, nullable=False),
+    Column("object_count", _BIG, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+    sqlite_autoincrement=True,
+)
+
+bucket_aliases = Table(
+    "bucket_aliases",
+    metadata,
+    Column("alias", _NAME, primary_key=True),
+    Column("bucket_id", _BIG, ForeignKey(buckets.c.bucket_id), nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+volumes = Table(
+    "volumes",
+    metadata,
+    Column("volume_id", _BIG, primary_key=True, autoincrement=False),
+    Column("uuid", Text, nullable=False, unique=True),
+    Column("tier", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("created_us", _BIG, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("bucket_id", _BIG, ForeignKey(buckets.c.bucket_id), primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("sequence", _BIG, primary_key=True),
+    Column("is_current", Boolean(create_constraint=False), nullable=False),
+    Column("is_delete_marker", Boolean(create_constraint=False), nullable=False),
+    Column("is_null_version", Boolean(create_constraint=False), nullable=False),
+    Column("size_bytes", _BIG, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("modified_us", _BIG, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("attributes", Text),
+    Column("checksum_algorithm", Text),
+    Column("checksum_value", Text),
+    Column("checksum_type", Text),
+    Column("body_id", _BIG),
+    Column("part_count", Integer),
+    UniqueConstraint("sequence"),
+    sqlite_with_rowid=False,
+)
+# What ListObjects walks: a key whose newest version is a marker, and old versions, cost it nothing.
+Index(
+    "ix_versions_listed",
+    versions.c.bucket_id,
+    versions.c.key,
+    sqlite_where=and_(versions.c.is_current, ~versions.c.is_delete_marker),
+    postgresql_where=and_(versions.c.is_current, ~versions.c.is_delete_marker),
+)
+# A null version under newer ones; the newest version is found without it.
+Index(
+    "ix_versions_buried_null",
+    versions.c.bucket_id,
+    versions.c.key,
+    unique=True,
+    sqlite_where=and_(versions.c.is_null_version, ~versions.c.is_current),
+    postgresql_where=and_(versions.c.is_null_version, ~versions.c.is_current),
+)
+
+version_bodies = Table(
+    "version_bodies",
+    metadata,
+    Column("sequence", _BIG, primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("body_id", _BIG, nullable=False),
+    Column("size_bytes", _BIG, nullable=False),
+    Column("part_number", Integer),
+    Column("part_checksum", Text),
+    sqlite_with_rowid=False,
+)
+
+bodies = Table(
+    "bodies",
+    metadata,
+    Column("body_id", _BIG, primary_key=True, autoincrement=False),
+    Column("tenant_id", _BIG, nullable=False),
+    Column("size_bytes", _BIG, nullable=False),
+    Column("reference_count", Integer, nullable=False),
+    Column("died_us", _BIG),
+)
+Index(
+    "ix_bodies_dead",
+    bodies.c.body_id,
+    bodies.c.died_us,
+    sqlite_where=bodies.c.died_us.is_not(None),
+    postgresql_where=bodies.c.died_us.is_not(None),
+)
+
+pages = Table(
+    "pages",
+    metadata,
+    Column("body_id", _BIG, ForeignKey(bodies.c.body_id), primary_key=True),
+    Column("page_index", Integer, primary_key=True),
+    Column("payload_bytes", Integer, nullable=False),
+    Column("blake3", LargeBinary, nullable=False),
+    Column("volume_id", SmallInteger, nullable=False),
+    Column("segment_id", _BIG, nullable=False),
+    Column("segment_offset", _BIG, nullable=False),
+    Column("record_bytes", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Index(None, "volume_id", "segment_id", "segment_offset", unique=True),
+    sqlite_with_rowid=False,
+)
+
+page_shadows = Table(
+    "page_shadows",
+    metadata,
+    Column("body_id", _BIG, primary_key=True),
+    Column("page_index", Integer, primary_key=True),
+    Column("volume_id", SmallInteger, nullable=False),
+    Column("segment_id", _BIG, nullable=False),
+    Column("segment_offset", _BIG, nullable=False),
+    Column("record_bytes", Integer, nullable=False),
+    ForeignKeyConstraint(["body_id", "page_index"], [pages.c.body_id, pages.c.page_index]),
+    Index(None, "volume_id", "segment_id", "segment_offset", unique=True),
+    sqlite_with_rowid=False,
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("upload_number", _BIG, primary_key=True),
+    Column("upload_id", _NAME, nullable=False),
+    Column("tenant_id", _BIG, nullable=False),
+    Column("bucket_id", _BIG, ForeignKey(buckets.c.bucket_id), nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("initiated_us", _BIG, nullable=False),
+    Column("initiator", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("attributes", Text),
+    Column("checksum_algorithm", Text),
+    Column("checksum_type", Text),
+    Column("completed_us", _BIG),
+    Column("completed_parts", LargeBinary),
+    Column("completed_result", Text),
+    UniqueConstraint("bucket_id", "key", "upload_id"),
+    sqlite_autoincrement=True,
+)
+Index(
+    "ix_uploads_completed",
+    uploads.c.completed_us,
+    sqlite_where=uploads.c.completed_us.is_not(None),
+    postgresql_where=uploads.c.completed_us.is_not(None),
+)
+
+parts = Table(
+    "parts",
+    metadata,
+    Column("upload_number", _BIG, ForeignKey(uploads.c.upload_number), primary_key=True),
+    Column("part_number", Integer, primary_key=True),
+    Column("size_bytes", _BIG, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("checksum_algorithm", Text),
+    Column("checksum_value", Text),
+    Column("checksum_type", Text),
+    Column("modified_us", _BIG, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+part_bodies = Table(
+    "part_bodies",
+    metadata,
+    Column("upload_number", _BIG, primary_key=True),
+    Column("part_number", Integer, primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("body_id", _BIG, nullable=False),
+    Column("size_bytes", _BIG, nullable=False),
+    ForeignKeyConstraint(
+        ["upload_number", "part_number"], [parts.c.upload_number, parts.c.part_number]
+    ),
+    sqlite_with_rowid=False,
+)
+
+dead_extents = Table(
+    "dead_extents",
+    metadata,
+    Column("dead_id", _BIG, primary_key=True),
+    Column("volume_id", SmallInteger, nullable=False),
+    Column("segment_id", _BIG, nullable=False),
+    Column("segment_offset", _BIG, nullable=False),
+    Column("record_bytes", Integer, nullable=False),
+    Column("died_us", _BIG, nullable=False),
+    Index(None, "volume_id", "segment_id", "segment_offset", unique=True),
+    sqlite_autoincrement=True,
+)
+
+moves = Table(
+    "moves",
+    metadata,
+    Column("body_id", _BIG, primary_key=True),
+    Column("page_index", Integer, primary_key=True),
+    Column("generation", Integer, nullable=False),
+    Column("volume_id", SmallInteger, nullable=False),
+    Column("segment_id", _BIG, nullable=False),
+    Column("segment_offset", _BIG, nullable=False),
+    Column("record_bytes", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("started_us", _BIG, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_id", _BIG, primary_key=True),
+    Column("at_us", _BIG, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
