@@ -20,7 +20,7 @@ from tiers.records import StoredPage
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Connection, Executable, FromClause
+    from sqlalchemy import ColumnElement, Connection, Executable
 
     from appliance.catalog.records import NewBody
     from tenants.records import TenantId
@@ -75,12 +75,18 @@ _ADD_REFERENCES = (
 )
 
 
-def _release_counted(counted: FromClause) -> Executable:
-    # A body may stand in a version more than once (the same source copied into two parts).
-    left = _b.reference_count - counted.c.times
+def _release_listed(body_id: ColumnElement[int], *where: ColumnElement[bool]) -> Executable:
+    # A body may stand in a list more than once (the same source copied into two parts).
+    listed = (
+        select(body_id, func.count().label("times"))
+        .where(*where)
+        .group_by(body_id)
+        .subquery("listed")
+    )
+    left = _b.reference_count - listed.c.times
     return (
         update(tables.bodies)
-        .where(_b.body_id == counted.c.body_id)
+        .where(_b.body_id == listed.c.body_id)
         .values(
             reference_count=left,
             died_us=case((left == literal(0), bindparam("now")), else_=None),
@@ -88,29 +94,18 @@ def _release_counted(counted: FromClause) -> Executable:
     )
 
 
-_RELEASE_VERSION = _release_counted(
-    select(_vb.body_id, func.count().label("times"))
-    .where(_vb.sequence == bindparam("of_sequence"))
-    .group_by(_vb.body_id)
-    .subquery("counted")
-)
-_RELEASE_UPLOAD = _release_counted(
-    select(_pb.body_id, func.count().label("times"))
-    .where(_pb.upload_number == bindparam("upload"))
-    .group_by(_pb.body_id)
-    .subquery("counted")
-)
-_RELEASE_PART = _release_counted(
-    select(_pb.body_id, func.count().label("times"))
-    .where(_pb.upload_number == bindparam("upload"), _pb.part_number == bindparam("part"))
-    .group_by(_pb.body_id)
-    .subquery("counted")
+_RELEASE_VERSION = _release_listed(_vb.body_id, _vb.sequence == bindparam("of_sequence"))
+_RELEASE_UPLOAD = _release_listed(_pb.body_id, _pb.upload_number == bindparam("upload"))
+_RELEASE_PART = _release_listed(
+    _pb.body_id,
+    _pb.upload_number == bindparam("upload"),
+    _pb.part_number == bindparam("part"),
 )
 _adopted = (
     select(_vb.body_id, func.count().label("times"))
     .where(_vb.sequence == bindparam("of_sequence"))
     .group_by(_vb.body_id)
-    .subquery("counted")
+    .subquery("listed")
 )
 _ADOPT_VERSION = (
     update(tables.bodies)
