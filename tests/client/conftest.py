@@ -9,6 +9,7 @@ import pytest
 import trustme
 
 from tests.client.access import Access
+from tests.client.bad_inputs import World, make_world
 from tests.client.server import ServerFactory, ServerProcess, TenantAccess, TlsFiles, running
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ def tenant(server: ServerProcess) -> TenantAccess:
 def access(server: ServerProcess, tenant: TenantAccess) -> Access:
     """What a client needs to reach the module's tenant."""
     return Access(server=server, tenant=tenant)
+
+
+@pytest.fixture(scope="module")
+def world(plain_server: ServerProcess) -> World:
+    """Alice and Bob on the plain server, for the tables of bad inputs."""
+    return make_world(plain_server)
 
 
 @pytest.fixture

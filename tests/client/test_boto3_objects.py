@@ -110,7 +110,7 @@ def test_metadata_and_system_headers_round_trip(s3: S3Client, bucket: str) -> No
     assert head["ContentDisposition"] == 'attachment; filename="a b.txt"'
     assert head["ContentEncoding"] == "gzip"
     assert head["ContentLanguage"] == "de, en"
-    assert head["ExpiresString"] == "Tue, 06 May 2031 07:08:09 GMT"
+    assert head["ResponseMetadata"]["HTTPHeaders"]["expires"] == "Tue, 06 May 2031 07:08:09 GMT"
     assert head["Metadata"] == {"mtime": "1700000000.123456789", "mixed-case": "rger ohne Not"}
 
 
@@ -204,7 +204,6 @@ def test_a_missing_key_and_bucket_are_told_apart(s3: S3Client, bucket: str) -> N
 def test_a_copy_keeps_or_replaces_metadata(s3: S3Client, bucket: str) -> None:
     body = content(5_000_000)
     s3.put_object(Bucket=bucket, Key="copy/source", Body=body, Metadata={"a": "1"}, Tagging="k=v")
-    source = {"Bucket": bucket, "Key": "copy/source"}
     s3.copy_object(Bucket=bucket, Key="copy/kept", CopySource=f"{bucket}/copy/source")
     s3.copy_object(
         Bucket=bucket,
@@ -225,7 +224,7 @@ def test_a_copy_keeps_or_replaces_metadata(s3: S3Client, bucket: str) -> None:
     assert replaced["Metadata"] == {"b": "2"}
     assert replaced["ContentType"] == "text/x-new"
     assert replaced["Body"].read() == body
-    s3.delete_object(**source)
+    s3.delete_object(Bucket=bucket, Key="copy/source")
     assert s3.get_object(Bucket=bucket, Key="copy/kept")["Body"].read() == body
 
 
@@ -282,7 +281,7 @@ def test_delete_objects_answers_for_each_key(s3: S3Client, bucket: str) -> None:
     answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys]})
 
     assert sorted(entry["Key"] for entry in answer["Deleted"]) == sorted(keys)
-    assert "Errors" not in answer
+    assert not answer.get("Errors")
     assert s3.list_objects_v2(Bucket=bucket, Prefix="many/")["KeyCount"] == 0
 
 
@@ -290,7 +289,7 @@ def test_quiet_delete_objects_says_nothing(s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="quiet", Body=b"x")
     answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "quiet"}], "Quiet": True})
 
-    assert "Deleted" not in answer
+    assert not answer.get("Deleted")
 
 
 def test_deleting_what_is_not_there_succeeds(s3: S3Client, bucket: str) -> None:
