@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
@@ -58,6 +59,7 @@ _SINGLE_HEADERS = frozenset(
     {b"authorization", b"host", b"date", b"x-amz-date", b"x-amz-content-sha256"}
 )
 
+_ZERO_ZONE = re.compile(r" [+-]0000$")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _AUTHORIZATION_FIELDS = frozenset({"Credential", "SignedHeaders", "Signature"})
@@ -256,7 +258,8 @@ def _parse_request_time(head: RequestHead) -> datetime:
         time = parse_timestamp(amz_date.decode("latin-1"))
     else:
         date = (head.find_header(b"date") or b"").decode("latin-1")
-        since_epoch_us = parse_http_date(date)
+        # botocore writes the zone as RFC 5322 does, with digits.
+        since_epoch_us = parse_http_date(_ZERO_ZONE.sub(" GMT", date))
         time = (
             parse_timestamp(date)
             if since_epoch_us is None
