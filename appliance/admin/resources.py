@@ -1,0 +1,19 @@
+"""All routes of the admin API, noun by noun."""
+
+from __future__ import annotations
+
+from appliance.admin import buckets, catalog, keys, quotas, status, tenants, usage, users, volumes
+
+__all__ = ["ROUTES"]
+
+ROUTES = (
+    *tenants.ROUTES,
+    *users.ROUTES,
+    *keys.ROUTES,
+    *buckets.ROUTES,
+    *quotas.ROUTES,
+    *usage.ROUTES,
+    *volumes.ROUTES,
+    *catalog.ROUTES,
+    *status.ROUTES,
+)

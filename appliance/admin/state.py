@@ -1,0 +1,61 @@
+"""What the nouns of the admin API work on; made by `appliance.runtime` and by nobody else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from appliance.admin.documents import VolumeView
+    from appliance.catalog.engine import Catalog
+    from appliance.clock import Clock
+    from appliance.secrets import SecretBox
+
+__all__ = ["AdminState", "KeyCache", "ServerFacts"]
+
+
+class KeyCache(Protocol):
+    """Whatever keeps access keys for the S3 side; see `appliance.keyring.KeyRing`."""
+
+    def invalidate(self) -> None:
+        """Forget everything, so that a change is effective at once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """The running server.
+
+    Attributes:
+        catalog_kind: `SQLite` or `PostgreSQL`.
+        listeners: Name of each listener (`s3`, `admin`, `metrics`) and the address it is bound to.
+    """
+
+    appliance_uuid: str
+    started_us: int
+    catalog_kind: str
+    listeners: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminState:
+    """What the nouns of the admin API work on.
+
+    Attributes:
+        keyring: Told to forget after every change.
+        random_bytes: Gives that many unpredictable bytes, as `os.urandom` does.
+        buckets_max_default: The limit of a new tenant that says nothing else.
+        list_volume_facts: The open volumes; may raise `HalError`.
+        describe_server: The server as it is now.
+    """
+
+    catalog: Catalog
+    secret_box: SecretBox
+    keyring: KeyCache
+    clock: Clock
+    random_bytes: Callable[[int], bytes]
+    buckets_max_default: int
+    list_volume_facts: Callable[[], Awaitable[Sequence[VolumeView]]]
+    describe_server: Callable[[], ServerFacts]
