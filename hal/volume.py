@@ -510,6 +510,11 @@ class Volume:
                 del self._segments[segment.segment_id]
         self._unknown_files = tuple(sorted(unknown))
 
+    def is_sealed(self, segment_id: SegmentId) -> bool:
+        """True where nothing is appended to the segment any more and it may be removed."""
+        segment = self._segments.get(segment_id)
+        return segment is not None and segment.state is SegmentState.SEALED
+
     def list_segments(self) -> list[SegmentFacts]:
         """Every known segment, by id."""
         return [

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         Scope,
     )
 
+    from tenants.records import TenantId
+
 __all__ = ["Handler", "RequestContext", "RequestRecord", "S3Application"]
 
 _LOGGER = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class RequestContext:
         started_us: Microseconds since the epoch.
         operation: Set by the handler: the operation's name, such as `GetObject`.
         tenant: Set by the handler: the tenant that was found.
+        tenant_id: Its number, with `tenant`.
         error_code: Set by the handler or here: the S3 code of a refusal.
     """
 
@@ -56,6 +59,7 @@ class RequestContext:
     started_us: int
     operation: str = ""
     tenant: str = ""
+    tenant_id: TenantId | None = None
     error_code: str = ""
 
 
@@ -75,6 +79,7 @@ class RequestRecord:
     method: str
     operation: str
     tenant: str
+    tenant_id: TenantId | None
     error_code: str
     status: int
     received_bytes: int
@@ -172,6 +177,7 @@ class S3Application:
                         method=head.method,
                         operation=context.operation,
                         tenant=context.tenant,
+                        tenant_id=context.tenant_id,
                         error_code=context.error_code,
                         status=sender.status or STATUS_CLIENT_GONE,
                         received_bytes=body.received_bytes,

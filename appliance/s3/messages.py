@@ -6,11 +6,13 @@ below knows ASGI.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-__all__ = ["BodyReader", "Headers", "RequestHead", "Response", "ResponseBody"]
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["BodyReader", "Headers", "RequestHead", "Response", "ResponseBody", "ResponseStream"]
 
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -71,13 +73,25 @@ class BodyReader(Protocol):
         ...
 
 
-ResponseBody = bytes | AsyncIterator[bytes | memoryview]
-"""Whole bytes, or a stream whose length the `content-length` header states.
+class ResponseStream(Protocol):
+    """A body that is sent piece by piece; pushing lets it read ahead in a nursery of its own."""
 
-A streamed chunk is borrowed by the server until it asks for the next one. The server closes the
-iterator (`aclose`) whatever happens. An exception out of the iterator aborts the connection: a
-started answer is never completed with wrong or missing bytes.
-"""
+    async def stream(self, send: Callable[[bytes | memoryview], Awaitable[None]]) -> None:
+        """Send every byte that `content-length` promised, then return.
+
+        `send` returns when the piece is with the kernel; the piece's memory may be used again then.
+        An exception out of here aborts the connection: a started answer is never completed with
+        wrong or missing bytes. Called at most once.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the stream holds; called whatever happened, also without `stream`."""
+        ...
+
+
+ResponseBody = bytes | ResponseStream
+"""Whole bytes, or a stream whose length the `content-length` header states."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

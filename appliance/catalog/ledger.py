@@ -1,0 +1,88 @@
+"""The catalog as `tiers.ports.DeadLedger`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from appliance.catalog import bodies, reclaim
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from appliance.catalog.engine import Catalog
+    from hal.records import BodyId, Extent, SegmentRef
+    from tiers.ports import DeadExtent
+    from tiers.records import StoredPage
+
+__all__ = ["SqlDeadLedger"]
+
+
+class SqlDeadLedger:
+    """See `tiers.ports.DeadLedger`; every call is one unit of the catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def list_dead_bodies(
+        self, *, died_before_us: int, after: BodyId, limit: int
+    ) -> Sequence[BodyId]:
+        """See `DeadLedger`."""
+        return await self._catalog.read(
+            lambda connection: reclaim.list_dead_bodies(
+                connection, died_before_us=died_before_us, after=after, limit=limit
+            )
+        )
+
+    async def list_pages(
+        self, body_id: BodyId, *, first_index: int, limit: int
+    ) -> Sequence[StoredPage]:
+        """See `DeadLedger`."""
+        return await self._catalog.read(
+            lambda connection: bodies.list_pages(
+                connection, body_id=body_id, first_index=first_index, limit=limit
+            )
+        )
+
+    async def forget_pages(self, body_id: BodyId, page_indexes: Collection[int]) -> None:
+        """See `DeadLedger`."""
+        await self._catalog.commit(
+            lambda connection: reclaim.forget_pages(
+                connection, body_id=body_id, page_indexes=page_indexes
+            )
+        )
+
+    async def forget_body(self, body_id: BodyId) -> None:
+        """See `DeadLedger`."""
+        await self._catalog.commit(
+            lambda connection: reclaim.forget_body(connection, body_id=body_id)
+        )
+
+    async def list_dead_extents(self, *, died_before_us: int, limit: int) -> Sequence[DeadExtent]:
+        """See `DeadLedger`."""
+        return await self._catalog.read(
+            lambda connection: reclaim.list_dead_extents(
+                connection, died_before_us=died_before_us, limit=limit
+            )
+        )
+
+    async def forget_dead_extents(self, dead_ids: Collection[int]) -> None:
+        """See `DeadLedger`."""
+        await self._catalog.commit(
+            lambda connection: reclaim.forget_dead_extents(connection, dead_ids=dead_ids)
+        )
+
+    async def is_segment_referenced(self, segment: SegmentRef) -> bool:
+        """See `DeadLedger`."""
+        return await self._catalog.read(
+            lambda connection: reclaim.is_segment_referenced(
+                connection, volume_id=segment.volume_id, segment_id=segment.segment_id
+            )
+        )
+
+    async def list_segment_extents(self, segment: SegmentRef) -> Sequence[Extent]:
+        """See `DeadLedger`."""
+        return await self._catalog.read(
+            lambda connection: reclaim.list_segment_extents(
+                connection, volume_id=segment.volume_id, segment_id=segment.segment_id
+            )
+        )

@@ -1,0 +1,1 @@
+"""The S3 operations: one module per family, between the wire and the flow of bytes."""

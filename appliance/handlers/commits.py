@@ -1,0 +1,56 @@
+"""The one way in which a handler makes a written body true."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from appliance.catalog.errors import CatalogUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from appliance.catalog.unit import Connection
+    from appliance.handlers.request import S3Request
+    from appliance.objects.writer import WrittenBody
+
+__all__ = ["commit_body", "commit_shield"]
+
+T = TypeVar("T")
+
+COMMIT_S_MAX = 60.0  # a commit that takes longer has lost its database
+
+
+@contextmanager
+def commit_shield() -> Iterator[None]:
+    """Let a queued commit come to its end whatever happens to the client.
+
+    Covers flush and commit only; nothing inside waits for the client.
+    """
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_S_MAX) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise CatalogUnavailable("the commit did not end in time")
+
+
+async def commit_body(
+    request: S3Request, unit: Callable[[Connection], T], written: WrittenBody
+) -> T:
+    """Flush the body's segments and run the unit in the next group commit.
+
+    A refused commit gives the body's records back. One whose outcome is unknown
+    (`CatalogUnavailable`) leaves them: the sweep after the next start asks the catalog.
+    """
+    try:
+        with commit_shield():
+            return await request.services.catalog.commit(
+                unit, flush=written.segments, weight_bytes=written.body.size_bytes
+            )
+    except CatalogUnavailable:
+        raise
+    except Exception:
+        await request.services.writer.discard(written)
+        raise
+    raise AssertionError("unreachable")

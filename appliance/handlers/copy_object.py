@@ -1,0 +1,298 @@
+"""CopyObject and UploadPartCopy.
+
+A copy of a whole object adds a reference to its bodies and moves no bytes. Bytes are read and
+written again only where the part's ETag or checksum must be of bytes that no stored digest is of: a
+range, a multipart source, or another checksum algorithm.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from appliance.catalog import uploads, versions
+from appliance.catalog.records import (
+    BodySlice,
+    Checksum,
+    NewVersion,
+    PartRecord,
+    PutOutcome,
+    UploadRecord,
+    VersionAttributes,
+    VersionRecord,
+)
+from appliance.handlers.commits import commit_shield
+from appliance.handlers.get_object import FoundObject, load_object
+from appliance.handlers.multipart import load_upload, store_part, stored_algorithm
+from appliance.handlers.put_object import attributes_of, conditions_of
+from appliance.handlers.versioned import checksum_text, version_id_headers
+from appliance.s3 import xml_documents
+from appliance.s3.checksums import ContentDigest
+from appliance.s3.codes import S3Code
+from appliance.s3.conditions import judge_copy_source
+from appliance.s3.errors import S3Error
+from appliance.s3.messages import Headers, Response
+from appliance.s3.payload import PayloadMode, PayloadPlan
+from appliance.s3.ranges import Span
+
+if TYPE_CHECKING:
+    from appliance.catalog.unit import Connection
+    from appliance.handlers.request import S3Request
+    from appliance.objects.reader import ObjectStream
+    from appliance.s3.operations import CopyObject, CopySource, UploadPartCopy
+
+__all__ = ["copy_object", "upload_part_copy"]
+
+XML = (b"content-type", b"application/xml")
+
+
+async def copy_object(operation: CopyObject, request: S3Request) -> Response:
+    """Make a version out of another one's bodies."""
+    conditions = conditions_of(operation.conditions)
+    is_onto_itself = (
+        operation.source.bucket == operation.bucket and operation.source.key == operation.key
+    )
+    if is_onto_itself and not operation.changes_something:
+        raise S3Error(
+            S3Code.INVALID_REQUEST,
+            "This copy request is illegal because it is trying to copy an object to itself without "
+            "changing the object's metadata, storage class, website redirect location or "
+            "encryption attributes.",
+        )
+    found = await _load_source(operation.source, request)
+    target = await request.load_bucket(operation.bucket)
+    source = found.version
+    checksum = await _copied_checksum(operation, request, found)
+    now_us = request.services.clock.now_us()
+    new = NewVersion(
+        tenant_id=target.tenant_id,
+        bucket_id=target.bucket_id,
+        key=operation.key,
+        etag=source.etag,
+        modified_us=now_us,
+        attributes=_copied_attributes(operation, source),
+        checksum=checksum,
+    )
+
+    def copy(connection: Connection) -> PutOutcome:
+        return versions.copy_version(
+            connection,
+            new=new,
+            source_sequence=source.sequence,
+            conditions=conditions,
+            now_us=now_us,
+        )
+
+    with commit_shield():
+        outcome = await request.services.catalog.commit(copy)
+    body = xml_documents.copy_result(
+        etag=outcome.version.etag,
+        modified_us=outcome.version.modified_us,
+        checksum=checksum_text(outcome.version.checksum),
+    )
+    headers = (
+        XML,
+        *version_id_headers(outcome.version.version_id, outcome.versioning),
+        *_source_headers(found),
+    )
+    return Response(status=200, headers=headers, body=body)
+
+
+async def upload_part_copy(operation: UploadPartCopy, request: S3Request) -> Response:
+    """Make a part of an upload out of an object or a range of it."""
+    upload = await load_upload(
+        request, bucket=operation.bucket, key=operation.key, upload_id=operation.upload_id
+    )
+    found = await _load_source(operation.source, request)
+    span = _resolve_source_range(operation, found.version)
+    algorithm = stored_algorithm(upload)
+    if _can_refer(found.version, span, algorithm):
+        part = await _refer(operation, request, upload, found)
+    else:
+        part = await _rewrite(operation, request, upload, found, span)
+    body = xml_documents.copy_part_result(
+        etag=part.etag,
+        modified_us=part.modified_us,
+        checksum=checksum_text(part.checksum) if upload.checksum_algorithm is not None else None,
+    )
+    return Response(status=200, headers=(XML, *_source_headers(found)), body=body)
+
+
+async def _load_source(source: CopySource, request: S3Request) -> FoundObject:
+    found = await load_object(
+        request,
+        bucket=source.bucket,
+        key=source.key,
+        version_id=source.version_id,
+        with_pages=True,
+    )
+    judge_copy_source(
+        source.conditions, etag=found.version.etag, modified_us=found.version.modified_us
+    )
+    return found
+
+
+def _copied_attributes(operation: CopyObject, source: VersionRecord) -> VersionAttributes:
+    """The target's words: the source's, except where a directive replaces them."""
+    new, old = attributes_of(operation.headers), source.attributes
+    kept = new if operation.replace_metadata else old
+    return VersionAttributes(
+        content_type=kept.content_type,
+        system=kept.system,
+        user=kept.user,
+        tags=new.tags if operation.replace_tags else old.tags,
+        storage_class=new.storage_class,
+    )
+
+
+async def _copied_checksum(
+    operation: CopyObject, request: S3Request, found: FoundObject
+) -> Checksum | None:
+    """The source's checksum, or one in the algorithm asked for, made by reading the bytes once."""
+    stored, wanted = found.version.checksum, operation.checksum_algorithm
+    if wanted is None or (stored is not None and stored.algorithm == wanted):
+        return stored
+    digest = ContentDigest([wanted], with_md5=False, with_sha256=False)
+    if found.version.size_bytes:
+        stream = await request.services.reader.open_stream(
+            found.slices,
+            Span(first=0, last=found.version.size_bytes - 1),
+            first_pages=found.first_pages,
+        )
+        try:
+            while data := await stream.receive():
+                digest.update(data)
+        finally:
+            await stream.aclose()
+    return Checksum(algorithm=wanted, value=digest.finish().checksums[wanted])
+
+
+def _resolve_source_range(operation: UploadPartCopy, source: VersionRecord) -> Span | None:
+    """The bytes to copy; None for an empty source.
+
+    Raises:
+        S3Error: `InvalidRange` out of bounds, `EntityTooLarge` above what a part may hold.
+    """
+    if operation.source_range is None:
+        return Span(first=0, last=source.size_bytes - 1) if source.size_bytes else None
+    first, last = operation.source_range
+    if last >= source.size_bytes:
+        raise S3Error(
+            S3Code.INVALID_RANGE,
+            "Range specified is not valid for source object of size: " + str(source.size_bytes),
+        )
+    return Span(first=first, last=last)
+
+
+def _can_refer(source: VersionRecord, span: Span | None, algorithm: str) -> bool:
+    """True where the part's ETag and checksum are the source's own: a whole plain object."""
+    is_whole = span is None or (span.first == 0 and span.last + 1 == source.size_bytes)
+    return (
+        is_whole
+        and source.body_id is not None
+        and source.part_count is None
+        and source.checksum is not None
+        and source.checksum.algorithm == algorithm
+    )
+
+
+async def _refer(
+    operation: UploadPartCopy, request: S3Request, upload: UploadRecord, found: FoundObject
+) -> PartRecord:
+    now_us = request.services.clock.now_us()
+    part = PartRecord(
+        part_number=operation.part_number,
+        size_bytes=found.version.size_bytes,
+        etag=found.version.etag,
+        checksum=found.version.checksum,
+        modified_us=now_us,
+    )
+    _check_part_size(part.size_bytes, request)
+    references = [
+        BodySlice(body_id=body.body_id, size_bytes=body.size_bytes) for body in found.slices
+    ]
+
+    def put(connection: Connection) -> None:
+        uploads.put_part(
+            connection,
+            tenant_id=upload.tenant_id,
+            bucket_id=upload.bucket_id,
+            key=upload.key,
+            upload_id=upload.upload_id,
+            part=part,
+            references=references,
+            now_us=now_us,
+        )
+
+    with commit_shield():
+        await request.services.catalog.commit(put)
+    return part
+
+
+async def _rewrite(
+    operation: UploadPartCopy,
+    request: S3Request,
+    upload: UploadRecord,
+    found: FoundObject,
+    span: Span | None,
+) -> PartRecord:
+    """Read the bytes and store them as a part of their own."""
+    size_bytes = span.last - span.first + 1 if span is not None else 0
+    _check_part_size(size_bytes, request)
+    plan = PayloadPlan(
+        mode=PayloadMode.UNSIGNED if size_bytes else PayloadMode.EMPTY,
+        decoded_bytes=size_bytes,
+        sha256_hex=None,
+        md5=None,
+        checksum=None,
+        algorithms=frozenset({stored_algorithm(upload)}),
+    )
+    stream: ObjectStream | None = None
+    if span is not None:
+        stream = await request.services.reader.open_stream(
+            found.slices, span, first_pages=found.first_pages
+        )
+    try:
+        return await store_part(
+            request,
+            upload,
+            bucket_name=operation.bucket,
+            part_number=operation.part_number,
+            plan=plan,
+            body=_CopiedBody(stream, size_bytes),
+        )
+    finally:
+        if stream is not None:
+            await stream.aclose()
+
+
+class _CopiedBody:
+    """A source's bytes in the place of a request's body; see `BodyReader`."""
+
+    def __init__(self, stream: ObjectStream | None, size_bytes: int) -> None:
+        self._stream = stream
+        self._size_bytes = size_bytes
+
+    @property
+    def content_length(self) -> int | None:
+        return self._size_bytes
+
+    @property
+    def has_body(self) -> bool:
+        return self._size_bytes > 0
+
+    async def receive(self) -> bytes:
+        if self._stream is None:
+            return b""
+        return await self._stream.receive()
+
+
+def _check_part_size(size_bytes: int, request: S3Request) -> None:
+    if size_bytes > request.services.limits.put_bytes_max:
+        raise S3Error(S3Code.ENTITY_TOO_LARGE)
+
+
+def _source_headers(found: FoundObject) -> Headers:
+    return tuple(
+        (b"x-amz-copy-source-version-id", value)
+        for _, value in version_id_headers(found.version.version_id, found.bucket.versioning)
+    )

@@ -1,0 +1,240 @@
+"""PutObject: refuse early, write the body, commit the version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from appliance.catalog import buckets, tenants, versions
+from appliance.catalog.records import (
+    Bucket,
+    Checksum,
+    NewVersion,
+    PutOutcome,
+    VersionAttributes,
+    VersionRecord,
+    WriteConditions,
+)
+from appliance.handlers.commits import commit_body
+from appliance.handlers.request import S3Request, require_bucket
+from appliance.handlers.versioned import checksum_headers, version_id_headers
+from appliance.objects.annex import Annex, encode_annex
+from appliance.objects.writer import BodyRequest, WrittenBody
+from appliance.s3.codes import S3Code
+from appliance.s3.conditions import parse_write_conditions
+from appliance.s3.errors import S3Error
+from appliance.s3.etag import quote_etag
+from appliance.s3.messages import Response
+from appliance.s3.payload import PayloadPlan, plan_payload
+from hal.geometry import ANNEX_BYTES_MAX
+from tenants.quota import admit
+from tenants.records import Tenant, Usage
+
+if TYPE_CHECKING:
+    from appliance.catalog.unit import Connection
+    from appliance.s3.checksums import Digests
+    from appliance.s3.operations import Conditions, ObjectHeaders, PutObject
+
+__all__ = [
+    "admit_upload",
+    "attributes_of",
+    "check_annex_room",
+    "conditions_of",
+    "plan_upload",
+    "put_object",
+]
+
+
+async def put_object(operation: PutObject, request: S3Request) -> Response:
+    """Store the request's body as the current version of a key."""
+    services = request.services
+    conditions = conditions_of(operation.conditions)
+    plan = plan_upload(request)
+    bucket = await _admit(operation, request, plan, conditions)
+    [algorithm] = plan.algorithms
+    attributes = attributes_of(operation.headers)
+
+    def make_annex(size_bytes: int, digests: Digests) -> bytes:
+        return encode_annex(
+            Annex(
+                tenant_name=request.principal.tenant.name,
+                bucket_name=bucket.name,
+                bucket_id=bucket.bucket_id,
+                key=operation.key,
+                size_bytes=size_bytes,
+                etag=digests.md5.hex(),
+                checksum=Checksum(algorithm=algorithm, value=digests.checksums[algorithm]),
+                attributes=attributes,
+            )
+        )
+
+    check_annex_room(operation.key, attributes)
+    written = await services.writer.write_body(
+        BodyRequest(
+            tenant_id=bucket.tenant_id,
+            body_id=services.body_ids.take(),
+            plan=plan,
+            verified=request.verified,
+            stored_algorithm=algorithm,
+            object_bytes_max=services.limits.put_bytes_max,
+            expected_bytes=plan.decoded_bytes,
+            make_annex=make_annex,
+        ),
+        request.body,
+    )
+    outcome = await _commit(request, bucket, operation.key, attributes, written, conditions)
+    headers = (
+        (b"etag", quote_etag(outcome.version.etag).encode("ascii")),
+        *version_id_headers(outcome.version.version_id, outcome.versioning),
+        *checksum_headers(outcome.version.checksum),
+    )
+    return Response(status=200, headers=headers)
+
+
+async def _admit(
+    operation: PutObject, request: S3Request, plan: PayloadPlan, conditions: WriteConditions
+) -> Bucket:
+    """The bucket, after refusing what can be refused before the body's first byte.
+
+    The transaction judges quota and conditions again, and its word is the exact one.
+    """
+
+    def look(connection: Connection) -> tuple[Bucket | None, Tenant | None, VersionRecord | None]:
+        tenant_id = request.principal.tenant.tenant_id
+        bucket = buckets.find_bucket(connection, tenant_id=tenant_id, name=operation.bucket)
+        current = None
+        if bucket is not None and not operation.conditions.is_empty:
+            current = versions.find_version(
+                connection, bucket_id=bucket.bucket_id, key=operation.key, version_id=None
+            )
+        return bucket, tenants.find_tenant_by_id(connection, tenant_id=tenant_id), current
+
+    found, tenant, current = await request.services.catalog.read(look)
+    bucket = require_bucket(found, operation.bucket)
+    _judge_early(conditions, current)
+    admit_upload(request, plan, bucket=bucket, tenant=tenant)
+    return bucket
+
+
+def _judge_early(conditions: WriteConditions, current: VersionRecord | None) -> None:
+    exists = current is not None and not current.is_delete_marker
+    if conditions.if_none_match and exists:
+        raise S3Error(S3Code.PRECONDITION_FAILED, elements={"Condition": "If-None-Match"})
+    if conditions.if_match is not None:
+        if not exists or current is None:
+            raise S3Error(S3Code.NO_SUCH_KEY)
+        if "*" not in conditions.if_match and current.etag not in conditions.if_match:
+            raise S3Error(S3Code.PRECONDITION_FAILED, elements={"Condition": "If-Match"})
+
+
+def admit_upload(
+    request: S3Request, plan: PayloadPlan, *, bucket: Bucket, tenant: Tenant | None
+) -> None:
+    """Refuse an upload that announces more than fits, before its first byte.
+
+    Raises:
+        S3Error: `EntityTooLarge`, `InsufficientStorage`.
+        QuotaExceeded: The announced length passes a limit.
+    """
+    announced = plan.decoded_bytes or 0
+    if announced > request.services.limits.put_bytes_max:
+        raise S3Error(
+            S3Code.ENTITY_TOO_LARGE,
+            elements={
+                "ProposedSize": str(announced),
+                "MaxSizeAllowed": str(request.services.limits.put_bytes_max),
+            },
+        )
+    delta = Usage(used_bytes=announced, object_count=0)
+    if tenant is not None:
+        admit(tenant.limits, tenant.usage, delta)
+    admit(
+        bucket.limits,
+        Usage(used_bytes=bucket.used_bytes, object_count=bucket.object_count),
+        delta,
+        owner=f"bucket {bucket.name}",
+    )
+    if not request.services.store.has_room():
+        raise S3Error(S3Code.INSUFFICIENT_STORAGE)
+
+
+def plan_upload(request: S3Request) -> PayloadPlan:
+    """What the head announces of the body.
+
+    Raises:
+        S3Error: A digest, length or trailer announcement that S3 refuses.
+    """
+    return plan_payload(
+        request.head,
+        request.verified,
+        content_length=request.body.content_length,
+        is_secure=request.head.is_secure,
+        require_signed_payload=request.services.limits.require_signed_payload,
+    )
+
+
+def attributes_of(headers: ObjectHeaders) -> VersionAttributes:
+    """The upload's words in the catalog's form."""
+    return VersionAttributes(
+        content_type=headers.content_type,
+        system=headers.system,
+        user=headers.user,
+        tags=headers.tags,
+        storage_class=headers.storage_class,
+    )
+
+
+def conditions_of(conditions: Conditions) -> WriteConditions:
+    """The write conditions in the catalog's form.
+
+    Raises:
+        S3Error: `NotImplemented` for what S3 does not take on a write.
+    """
+    if_match, if_none_match = parse_write_conditions(conditions)
+    return WriteConditions(if_match=if_match, if_none_match=if_none_match)
+
+
+def check_annex_room(key: bytes, attributes: VersionAttributes) -> None:
+    """Refuse headers whose stored form would not fit behind the last page.
+
+    Only a header section full of characters that JSON must escape gets here.
+    """
+    sample = Annex(
+        tenant_name="t" * 64,
+        bucket_name="b" * 64,
+        bucket_id=2**63,
+        key=key,
+        size_bytes=2**63,
+        etag="0" * 64,
+        checksum=Checksum(algorithm="SHA256", value="0" * 64),
+        attributes=attributes,
+    )
+    if len(encode_annex(sample)) > ANNEX_BYTES_MAX:
+        raise S3Error(S3Code.METADATA_TOO_LARGE)
+
+
+async def _commit(
+    request: S3Request,
+    bucket: Bucket,
+    key: bytes,
+    attributes: VersionAttributes,
+    written: WrittenBody,
+    conditions: WriteConditions,
+) -> PutOutcome:
+    now_us = request.services.clock.now_us()
+    algorithm, value = written.checksum
+    new = NewVersion(
+        tenant_id=bucket.tenant_id,
+        bucket_id=bucket.bucket_id,
+        key=key,
+        etag=written.digests.md5.hex(),
+        modified_us=now_us,
+        attributes=attributes,
+        checksum=Checksum(algorithm=algorithm, value=value),
+    )
+
+    def put(connection: Connection) -> PutOutcome:
+        return versions.put_version(
+            connection, new=new, body=written.body, conditions=conditions, now_us=now_us
+        )
+
+    return await commit_body(request, put, written)

@@ -1,0 +1,287 @@
+"""From a request's body to records on a volume.
+
+One request holds at most two page buffers: one that fills from the socket and one whose page is
+hashed and written in a device thread. The body becomes visible by a commit that this module knows
+nothing of; until then its records are garbage that `discard` gives back.
+
+Everything the client announced is compared before `write_body` returns: length, chunk chain,
+SHA-256, MD5 and checksums. So no caller can commit a body that was not verified.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from appliance.catalog.records import NewBody
+from appliance.objects.pipeline import open_pipeline
+from appliance.s3.checksums import ContentDigest, Digests, verify_digests
+from appliance.s3.codes import S3Code
+from appliance.s3.errors import S3Error
+from appliance.s3.payload import DecodedEnd, PayloadDecoder, PayloadPlan
+from hal.geometry import ANNEX_BYTES_MAX, HEADER_BYTES, PAGE_BYTES_MAX, record_bytes
+from tiers.page_store import PageStore, RecordIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from appliance.s3.messages import BodyReader
+    from appliance.s3.sigv4 import Verified
+    from hal.buffers import AlignedBuffer, BufferPool
+    from hal.records import BodyId, SegmentRef
+    from tiers.records import StoredPage
+
+__all__ = ["BodyRequest", "BodyWriter", "WrittenBody"]
+
+BUFFER_WAIT_S_MAX = 30.0  # then 503 SlowDown: the memory is out, and the client should come back
+INLINE_HASH_BYTES_MAX = 64 * 1024  # MD5 of this takes 90 us, about what a thread hop costs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenBody:
+    """A verified body whose records are written but named by nothing.
+
+    Attributes:
+        body: For the commit.
+        digests: Of the payload.
+        checksum: (algorithm, base64) to store with the object.
+        segments: What the commit must flush first.
+    """
+
+    body: NewBody
+    digests: Digests
+    checksum: tuple[str, str]
+    segments: frozenset[SegmentRef]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyRequest:
+    """What to write and for whom.
+
+    Attributes:
+        stored_algorithm: The checksum to keep, computed whether the client sent it or not.
+        object_bytes_max: A longer body is refused while it arrives.
+        make_annex: The annex from the body's size and digests; called once, at the end.
+        expected_bytes: Announced payload length, None where nothing was announced.
+    """
+
+    tenant_id: int
+    body_id: BodyId
+    plan: PayloadPlan
+    verified: Verified | None
+    stored_algorithm: str
+    object_bytes_max: int
+    expected_bytes: int | None
+    make_annex: Callable[[int, Digests], bytes]
+
+
+class BodyWriter:
+    """Writes bodies through the page store with buffers of the pool."""
+
+    def __init__(
+        self,
+        store: PageStore,
+        buffers: BufferPool,
+        *,
+        hashing: trio.CapacityLimiter,
+        now_us: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._buffers = buffers
+        self._hashing = hashing
+        self._now_us = now_us
+
+    async def write_body(self, request: BodyRequest, reader: BodyReader) -> WrittenBody:
+        """Receive, hash, verify and write one body.
+
+        Cancellation: everything written so far is given back.
+
+        Raises:
+            S3Error: The body breaks its announcements, is too large, or memory is out.
+            ClientDisconnected: The client went away.
+            NoRoom, HalError: The tiers refuse.
+        """
+        transfer = _Transfer(
+            self._store, self._buffers, request, hashing=self._hashing, now_us=self._now_us
+        )
+        try:
+            return await transfer.run(reader)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._store.discard([page.extent for page in transfer.pages])
+            raise
+
+    async def discard(self, written: WrittenBody) -> None:
+        """Give back a body whose commit was refused, never one whose outcome is unknown."""
+        with trio.CancelScope(shield=True):
+            await self._store.discard([page.extent for page in written.body.pages])
+
+
+class _Transfer:
+    """One body on its way; used once."""
+
+    def __init__(
+        self,
+        store: PageStore,
+        buffers: BufferPool,
+        request: BodyRequest,
+        *,
+        hashing: trio.CapacityLimiter,
+        now_us: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._buffers = buffers
+        self._request = request
+        self._hashing = hashing
+        self._now_us = now_us
+        self._decoder = PayloadDecoder(request.plan, request.verified)
+        self._digest = ContentDigest(
+            request.plan.algorithms | {request.stored_algorithm},
+            with_sha256=request.plan.sha256_hex is not None,
+        )
+        self._size_bytes = 0
+        self._filled_bytes = 0
+        self._page_count = 0
+        self._buffer: AlignedBuffer | None = None
+        self._write_done = trio.Event()
+        self._write_done.set()
+        self.pages: list[StoredPage] = []
+
+    async def run(self, reader: BodyReader) -> WrittenBody:
+        try:
+            async with open_pipeline() as nursery:
+                while data := await reader.receive():
+                    for piece in self._decoder.receive(data):
+                        await self._take(memoryview(piece), nursery)
+                end = self._decoder.finish()
+            return await self._finish(end)
+        finally:
+            if self._buffer is not None:
+                self._buffer.release()
+                self._buffer = None
+
+    async def _take(self, piece: memoryview, nursery: trio.Nursery) -> None:
+        self._size_bytes += len(piece)
+        if self._size_bytes > self._request.object_bytes_max:
+            raise S3Error(S3Code.ENTITY_TOO_LARGE)
+        while piece:
+            if self._buffer is not None and self._filled_bytes == PAGE_BYTES_MAX:
+                await self._write_full_page(nursery)
+            if self._buffer is None:
+                self._buffer = await self._acquire()
+                self._filled_bytes = 0
+            room = self._buffer.size_bytes - HEADER_BYTES - ANNEX_BYTES_MAX
+            count = min(len(piece), PAGE_BYTES_MAX - self._filled_bytes, room - self._filled_bytes)
+            if count == 0:
+                await self._grow()
+                continue
+            start = HEADER_BYTES + self._filled_bytes
+            self._buffer.view[start : start + count] = piece[:count]
+            self._filled_bytes += count
+            piece = piece[count:]
+
+    async def _write_full_page(self, nursery: trio.Nursery) -> None:
+        """Hand the full buffer to a task; at most one page is being written at a time."""
+        await self._write_done.wait()
+        buffer, self._buffer = self._buffer, None
+        assert buffer is not None
+        self._write_done = trio.Event()
+        nursery.start_soon(self._write_in_background, buffer, self._page_count, self._write_done)
+        self._page_count += 1
+
+    async def _write_in_background(
+        self, buffer: AlignedBuffer, page_index: int, done: trio.Event
+    ) -> None:
+        payload = buffer.view[HEADER_BYTES : HEADER_BYTES + PAGE_BYTES_MAX]
+        try:
+            page = await self._store.write_page(
+                buffer.view,
+                payload_bytes=PAGE_BYTES_MAX,
+                identity=self._identity(page_index, is_last=False),
+                prepare=lambda: self._digest.update(payload),
+            )
+            self.pages.append(page)
+        finally:
+            payload.release()
+            buffer.release()
+            done.set()
+
+    async def _finish(self, end: DecodedEnd) -> WrittenBody:
+        """Hash and verify the rest, then write the last page with the annex behind it."""
+        if self._buffer is None:
+            self._buffer = await self._acquire()
+            self._filled_bytes = 0
+        view = self._buffer.view
+        payload = view[HEADER_BYTES : HEADER_BYTES + self._filled_bytes]
+        if self._filled_bytes <= INLINE_HASH_BYTES_MAX:
+            self._digest.update(payload)
+        else:
+            await trio.to_thread.run_sync(self._digest.update, payload, limiter=self._hashing)
+        digests = self._digest.finish()
+        verify_digests(self._request.plan, end, digests)
+        annex = self._request.make_annex(digests.size_bytes, digests)
+        page = await self._store.write_page(
+            view,
+            payload_bytes=self._filled_bytes,
+            identity=self._identity(self._page_count, is_last=True),
+            annex=annex,
+        )
+        payload.release()
+        self.pages.append(page)
+        body = NewBody(
+            body_id=self._request.body_id,
+            size_bytes=digests.size_bytes,
+            pages=tuple(self.pages),
+        )
+        return WrittenBody(
+            body=body,
+            digests=digests,
+            checksum=(
+                self._request.stored_algorithm,
+                digests.checksums[self._request.stored_algorithm],
+            ),
+            segments=frozenset(page.extent.segment for page in self.pages),
+        )
+
+    def _identity(self, page_index: int, *, is_last: bool) -> RecordIdentity:
+        return RecordIdentity(
+            tenant_id=self._request.tenant_id,
+            body_id=self._request.body_id,
+            page_index=page_index,
+            is_last=is_last,
+            written_us=self._now_us(),
+        )
+
+    async def _acquire(self, *, wanted_bytes: int | None = None) -> AlignedBuffer:
+        """A buffer for what is still to come: small bodies do not take a whole page's memory.
+
+        No deadlock: who waits here holds at most one other buffer, and that one is being written
+        and comes back by itself.
+        """
+        if wanted_bytes is None:
+            wanted_bytes = PAGE_BYTES_MAX
+            if self._request.expected_bytes is not None:
+                taken = self._page_count * PAGE_BYTES_MAX
+                wanted_bytes = min(PAGE_BYTES_MAX, max(self._request.expected_bytes - taken, 0))
+        size = record_bytes(payload_bytes=wanted_bytes, annex_bytes=ANNEX_BYTES_MAX)
+        with trio.move_on_after(BUFFER_WAIT_S_MAX):
+            return await self._buffers.acquire(size)
+        raise S3Error(S3Code.SLOW_DOWN, headers={"retry-after": "5"})
+
+    async def _grow(self) -> None:
+        """A body longer than announced outgrew its buffer; move to a full-sized one.
+
+        The decoder refuses such a body at its end anyway; growing keeps the refusal in one place.
+        """
+        old = self._buffer
+        assert old is not None
+        self._buffer = None
+        try:
+            new = await self._acquire(wanted_bytes=PAGE_BYTES_MAX)
+            end = HEADER_BYTES + self._filled_bytes
+            new.view[HEADER_BYTES:end] = old.view[HEADER_BYTES:end]
+            self._buffer = new
+        finally:
+            old.release()

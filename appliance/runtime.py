@@ -1,0 +1,409 @@
+"""The composition root: makes every part, starts them in order, stops them in reverse.
+
+Start: catalog, boot epoch, volumes, page store, background work, HTTP, then `ready`. Stop: accept
+no more, let requests in flight end within their grace, cancel background work between its units, seal
+the open segments, close. It alone constructs clocks, randomness, devices and limiters.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from contextlib import AsyncExitStack
+from functools import partial
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from appliance.admin.application import AdminApplication
+from appliance.admin.state import AdminState, ServerFacts
+from appliance.catalog import bodies, keys, uploads
+from appliance.catalog.engine import Catalog
+from appliance.catalog.ledger import SqlDeadLedger
+from appliance.catalog.settings import begin_epoch
+from appliance.catalog.volumes import list_volumes
+from appliance.clock import Clock, SystemClock
+from appliance.handlers.request import S3Limits, Services
+from appliance.handlers.service import S3Service
+from appliance.http.asgi import RequestRecord, S3Application
+from appliance.http.early_answer import EarlyAnswers, render_error_document
+from appliance.http.health import HealthApplication
+from appliance.identity import Identity, load_identity
+from appliance.key_file import load_keys
+from appliance.keyring import KeyRing
+from appliance.metrics import Metrics
+from appliance.objects.identities import BodyIds
+from appliance.objects.pins import BodyPins
+from appliance.objects.pipeline import open_pipeline
+from appliance.objects.reader import ObjectReader
+from appliance.objects.writer import BodyWriter
+from appliance.rate import RateLimiter, RateLimits
+from appliance.secrets import SecretBox
+from appliance.servers import Servers, load_token
+from appliance.storage import TIER_ORDER, open_volumes
+from appliance.volume_facts import list_volume_facts
+from hal.buffers import BufferPool
+from hal.errors import HalError
+from tenants.records import AccessKeyId
+from tiers.page_store import PageStore
+from tiers.reclaimer import Reclaimer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from appliance.settings import Settings
+    from hal.records import BodyId, SegmentRef
+    from hal.volume import Volume
+    from tiers.records import StoredPage
+
+__all__ = ["serve"]
+
+HASHING_SLOTS = 2  # MD5 of a last page; more threads than cores only take turns
+ROOMS_INTERVAL_S = 5.0  # how stale placement's idea of free space may be
+EXPIRY_INTERVAL_S = 600.0
+COMPLETED_KEPT_US = 24 * 3600 * 1_000_000  # a retried Complete gets its answer for a day
+SEAL_S_MAX = 10.0
+CATALOG_GAUGES = (
+    "reads_running",
+    "reads_waiting",
+    "committer_batch_units_max",
+    "committer_units_waiting",
+)
+KEYRING_GAUGES = ("entry_count", "unknown_count", "signing_key_count")
+BUFFER_GAUGES = (
+    "total_bytes",
+    "outstanding_count",
+    "outstanding_bytes",
+    "idle_bytes",
+    "waiting_count",
+)
+VOLUME_GAUGES = ("segments_open", "segments_sealed", "segments_poisoned")
+DEVICE_GAUGES = ("operations_waiting", "operations_running")
+PART_BYTES_MIN = 5 * 1024 * 1024  # S3 UploadPart: every part but the last
+
+_log = structlog.get_logger("runtime")
+_access_log = structlog.get_logger("access")
+
+
+async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP reads the certificates again.
+
+    Args:
+        settings: Validated settings.
+        on_ready: Given the one line that says where everything is served, once it is.
+
+    Raises:
+        CatalogUnavailable: A commit's outcome is unknown: the process must end and recover.
+        CatalogError, HalError, VolumeMismatch, SecretsError: What keeps the appliance from
+            starting.
+    """
+    await Appliance(settings, clock=SystemClock()).run(on_ready)
+
+
+class Appliance:
+    """One server process, from its settings. `run` is called once."""
+
+    def __init__(self, settings: Settings, *, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._metrics = Metrics()
+        self._pins = BodyPins()
+        self._buffers = BufferPool(settings.memory.buffer_bytes)
+        self._limiter = RateLimiter()
+        self._rates = RateLimits(
+            requests_per_s_max=settings.tenants.requests_per_s_max,
+            bytes_per_s_max=settings.tenants.bytes_per_s_max,
+        )
+        self._is_ready = False
+        self._store: PageStore | None = None
+        self._identity: Identity | None = None
+        self._listeners: Mapping[str, str] = {}
+        self._started_us = clock.now_us()
+
+    async def run(self, on_ready: Callable[[str], None]) -> None:
+        """Start, serve, stop; see the module."""
+        async with AsyncExitStack() as resources:
+            catalog = await Catalog.open(
+                self._settings.catalog.url,
+                flusher=self._flush,
+                readers=self._settings.catalog.readers,
+            )
+            resources.push_async_callback(catalog.aclose)
+            identity = self._identity = await catalog.read(load_identity)
+            box = SecretBox.open(
+                load_keys(self._settings.secrets.key_file),
+                identity.wrapped_data_key,
+                where=str(self._settings.secrets.key_file),
+            )
+            async with open_pipeline() as committing:
+                await committing.start(catalog.run)
+                await self._run_storage(catalog, identity, box, resources, on_ready)
+                committing.cancel_scope.cancel()
+
+    async def _run_storage(
+        self,
+        catalog: Catalog,
+        identity: Identity,
+        box: SecretBox,
+        resources: AsyncExitStack,
+        on_ready: Callable[[str], None],
+    ) -> None:
+        epoch = await catalog.commit(begin_epoch)
+        volumes = await open_volumes(
+            self._settings.volumes,
+            await catalog.read(list_volumes),
+            appliance_uuid=identity.appliance_uuid,
+            boot_epoch=epoch,
+            random_uuid=uuid.uuid4,
+            now_us=self._clock.now_us,
+            resources=resources,
+        )
+        store = self._store = PageStore(volumes, tier_order=TIER_ORDER)
+        await store.measure_rooms()
+        async with open_pipeline() as working:
+            keyring = KeyRing(
+                load_key=lambda key_id: catalog.read(
+                    partial(keys.find_key, access_key_id=AccessKeyId(key_id))
+                ),
+                load_revision=lambda: catalog.read(keys.keyring_revision),
+                box=box,
+                clock=self._clock,
+            )
+            await working.start(keyring.run)
+            reclaimer = self._make_reclaimer(catalog, store, epoch)
+            working.start_soon(
+                partial(
+                    reclaimer.run,
+                    interval_s=self._settings.reclaim.interval_s,
+                    on_failure=_report_reclaim_failure,
+                )
+            )
+            working.start_soon(_measure_rooms_forever, store)
+            working.start_soon(_expire_uploads_forever, catalog, self._clock)
+            servers = self._make_servers(catalog, store, keyring, box, epoch)
+            self._watch(catalog, store, reclaimer, keyring, servers)
+            working.start_soon(_obey_signals, servers)
+            await servers.run(lambda listeners: self._become_ready(listeners, on_ready))
+            self._is_ready = False
+            working.cancel_scope.cancel()
+        for volume in volumes:
+            await _seal(volume)
+
+    def _become_ready(self, listeners: Mapping[str, str], on_ready: Callable[[str], None]) -> None:
+        self._listeners = listeners
+        self._is_ready = True
+        on_ready("ready " + " ".join(f"{name}={where}" for name, where in listeners.items()))
+
+    async def _flush(self, segments: Collection[SegmentRef]) -> Mapping[SegmentRef, Exception]:
+        assert self._store is not None, "nothing is dirty before the volumes are open"
+        return await self._store.flush(segments)
+
+    def _make_reclaimer(self, catalog: Catalog, store: PageStore, epoch: int) -> Reclaimer:
+        return Reclaimer(
+            store,
+            SqlDeadLedger(catalog),
+            is_pinned=self._pins.is_pinned,
+            now_us=self._clock.now_us,
+            grace_us=round(self._settings.reclaim.grace_s * 1_000_000),
+            boot_epoch=epoch,
+        )
+
+    def _make_service(
+        self, catalog: Catalog, store: PageStore, keyring: KeyRing, box: SecretBox, epoch: int
+    ) -> S3Service:
+        settings = self._settings
+
+        async def list_pages(body_id: BodyId, first_index: int, limit: int) -> list[StoredPage]:
+            return await catalog.read(
+                partial(bodies.list_pages, body_id=body_id, first_index=first_index, limit=limit)
+            )
+
+        services = Services(
+            catalog=catalog,
+            store=store,
+            writer=BodyWriter(
+                store,
+                self._buffers,
+                hashing=trio.CapacityLimiter(HASHING_SLOTS),
+                now_us=self._clock.now_us,
+            ),
+            reader=ObjectReader(store, self._buffers, self._pins, list_pages=list_pages),
+            body_ids=BodyIds(epoch),
+            clock=self._clock,
+            limits=S3Limits(
+                region=settings.s3.region,
+                domains=settings.s3.domains,
+                put_bytes_max=settings.s3.upload_bytes_max,
+                object_bytes_max=settings.s3.object_bytes_max,
+                part_bytes_min=PART_BYTES_MIN,
+                uploads_open_max=settings.uploads.open_max,
+                require_signed_payload=settings.s3.require_signed_payload,
+            ),
+            token_key=box.mac_key("continuation-token"),
+            random_bytes=os.urandom,
+        )
+        return S3Service(
+            services,
+            keyring,
+            limiter=self._limiter,
+            rates=self._rates,
+            trusted_proxies=[ip_network(text) for text in settings.s3.trusted_proxies],
+        )
+
+    def _make_servers(
+        self, catalog: Catalog, store: PageStore, keyring: KeyRing, box: SecretBox, epoch: int
+    ) -> Servers:
+        service = self._make_service(catalog, store, keyring, box, epoch)
+        s3 = S3Application(
+            service.handle,
+            mint_request_id=_mint_request_id,
+            now_us=self._clock.now_us,
+            host_id=uuid.uuid4().hex,
+            on_finished=self._note_request,
+        )
+        answers = EarlyAnswers(
+            render_error=render_error_document,
+            mint_request_id=_mint_request_id,
+            now_us=self._clock.now_us,
+        )
+        state = self._make_admin_state(catalog, store, keyring, box)
+        token = load_token(self._settings.admin.token_file)
+        return Servers(
+            self._settings,
+            s3=s3,
+            answers=answers,
+            admin=AdminApplication(state),
+            admin_remote=AdminApplication(state, bearer_token=token) if token else None,
+            health=HealthApplication(
+                is_ready=lambda: self._is_ready, render_metrics=self._metrics.render
+            ),
+        )
+
+    def _make_admin_state(
+        self, catalog: Catalog, store: PageStore, keyring: KeyRing, box: SecretBox
+    ) -> AdminState:
+        return AdminState(
+            catalog=catalog,
+            secret_box=box,
+            keyring=keyring,
+            clock=self._clock,
+            random_bytes=os.urandom,
+            buckets_max_default=self._settings.tenants.buckets_max,
+            list_volume_facts=partial(list_volume_facts, store),
+            describe_server=self._describe_server,
+        )
+
+    def _describe_server(self) -> ServerFacts:
+        assert self._identity is not None
+        return ServerFacts(
+            appliance_uuid=str(self._identity.appliance_uuid),
+            started_us=self._started_us,
+            catalog_kind=(
+                "SQLite" if self._settings.catalog.url.startswith("sqlite") else "PostgreSQL"
+            ),
+            listeners=self._listeners,
+        )
+
+    def _note_request(self, record: RequestRecord) -> None:
+        """The access log and the counts of one request; never its target or headers."""
+        self._metrics.observe_request(
+            record.operation or record.error_code or "none",
+            record.status,
+            record.tenant or None,
+            seconds=record.seconds,
+            bytes_in=record.received_bytes,
+            bytes_out=record.sent_bytes,
+        )
+        if record.tenant_id is not None:
+            self._limiter.charge_bytes(
+                record.tenant_id,
+                self._rates,
+                size_bytes=record.received_bytes + record.sent_bytes,
+                now=self._clock.monotonic(),
+            )
+        _access_log.info(
+            "request",
+            request_id=record.request_id,
+            method=record.method,
+            operation=record.operation,
+            tenant=record.tenant,
+            status=record.status,
+            code=record.error_code,
+            bytes_in=record.received_bytes,
+            bytes_out=record.sent_bytes,
+            ms=round(record.seconds * 1000, 3),
+            peer=record.peer_address,
+            complete=record.is_complete,
+        )
+
+    def _watch(
+        self,
+        catalog: Catalog,
+        store: PageStore,
+        reclaimer: Reclaimer,
+        keyring: KeyRing,
+        servers: Servers,
+    ) -> None:
+        """Publish every part's numbers."""
+        watch = self._metrics.watch
+        watch("catalog", catalog.statistics, gauges=CATALOG_GAUGES)
+        watch("pages", store.statistics)
+        watch("reclaim", reclaimer.statistics)
+        watch("keyring", keyring.statistics, gauges=KEYRING_GAUGES)
+        watch("buffers", self._buffers.statistics, gauges=BUFFER_GAUGES)
+        watch("http", servers.s3.statistics, gauges=("connections_open",))
+        watch("rate", self._limiter.statistics, gauges=("tenants_known",))
+        for volume in store.volumes:
+            labels = {"volume": str(volume.volume_id), "tier": volume.tier}
+            watch("volume", volume.statistics, gauges=VOLUME_GAUGES, labels=labels)
+            watch("device", volume.device.statistics, gauges=DEVICE_GAUGES, labels=labels)
+            watch(
+                "volume_room",
+                partial(store.room, volume.volume_id),
+                gauges=("total_bytes", "free_bytes"),
+                labels=labels,
+            )
+
+
+async def _obey_signals(servers: Servers) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                servers.reload_certificates()
+            else:
+                _log.info("stopping", signal=signal.Signals(number).name)
+                servers.request_stop()
+
+
+async def _measure_rooms_forever(store: PageStore) -> None:
+    while True:
+        await trio.sleep(ROOMS_INTERVAL_S)
+        await store.measure_rooms()
+
+
+async def _expire_uploads_forever(catalog: Catalog, clock: Clock) -> None:
+    """Forget completed uploads whose retries are no longer answered."""
+    while True:
+        before_us = clock.now_us() - COMPLETED_KEPT_US
+        await catalog.commit(partial(uploads.expire_completed, before_us=before_us))
+        await trio.sleep(EXPIRY_INTERVAL_S)
+
+
+async def _seal(volume: Volume) -> None:
+    """Give the unwritten tails of open segments back; the next start seals what this cannot."""
+    with trio.move_on_after(SEAL_S_MAX):
+        try:
+            await volume.seal_open_segments()
+        except HalError as error:
+            _log.warning("seal_failed", volume=volume.volume_id, error=str(error))
+
+
+def _report_reclaim_failure(error: HalError) -> None:
+    _log.warning("reclaim_failed", error=str(error))
+
+
+def _mint_request_id() -> str:
+    return os.urandom(8).hex().upper()

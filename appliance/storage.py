@@ -1,0 +1,99 @@
+"""Opens the volumes that the settings name, and holds them against what the catalog knows.
+
+A volume of another appliance, one that is missing or one nobody registered is refused before a byte
+is written, with the command that helps.
+"""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hal.file_device import FileDevice
+from hal.volume import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AsyncExitStack
+
+    from appliance.catalog.records import VolumeRow
+    from appliance.settings import VolumeSettings
+
+__all__ = ["VolumeMismatch", "open_volumes"]
+
+IO_SLOTS_BY_TIER = {"ssd": 16, "hdd": 4}  # deep queues feed flash; an arm only gets lost in them
+TIER_ORDER = ("ssd", "hdd")
+
+
+class VolumeMismatch(Exception):
+    """The settings and the catalog do not name the same volumes."""
+
+    def __init__(self, what: str, *, hint: str) -> None:
+        super().__init__(f"{what}; {hint}")
+        self.what = what
+        self.hint = hint
+
+
+async def open_volumes(
+    configured: Sequence[VolumeSettings],
+    registered: Sequence[VolumeRow],
+    *,
+    appliance_uuid: uuid.UUID,
+    boot_epoch: int,
+    random_uuid: Callable[[], uuid.UUID],
+    now_us: Callable[[], int],
+    resources: AsyncExitStack,
+) -> list[Volume]:
+    """Open every configured volume; they are closed with `resources`.
+
+    Raises:
+        VolumeMismatch: A configured volume is not registered, or the other way round.
+        DeviceUnsuitable, FormatUnknown, VolumeForeign: What lies there is not the volume.
+    """
+    rows = {_resolve(Path(row.path)): row for row in registered}
+    volumes: list[Volume] = []
+    for settings in configured:
+        row = rows.pop(_resolve(settings.path), None)
+        if row is None:
+            raise VolumeMismatch(
+                f"{settings.path} is in the settings but this appliance never formatted it",
+                hint="take it out of the settings, or put the catalog back it belongs to",
+            )
+        if row.tier != settings.tier:
+            raise VolumeMismatch(
+                f"{settings.path} was formatted for tier {row.tier}, the settings say "
+                f"{settings.tier}",
+                hint="correct `tier` in the settings file",
+            )
+        device = await FileDevice.open(
+            settings.path,
+            io_slots=settings.io_slots or IO_SLOTS_BY_TIER[settings.tier],
+            allow_buffered=settings.allow_buffered,
+        )
+        resources.push_async_callback(device.aclose)
+        capacity = await device.measure_capacity()
+        volumes.append(
+            await Volume.open(
+                device,
+                appliance_uuid=appliance_uuid,
+                boot_epoch=boot_epoch,
+                keep_free_bytes=settings.keep_free.resolve_bytes(capacity.total_bytes),
+                random_uuid=random_uuid,
+                now_us=now_us,
+                volume_id=row.volume_id,
+                volume_uuid=uuid.UUID(row.uuid),
+            )
+        )
+    if rows:
+        missing = ", ".join(sorted(row.path for row in rows.values()))
+        raise VolumeMismatch(
+            f"{missing} belongs to this appliance but is not in the settings",
+            hint="add a [[volume]] section for it, or mount it where it was",
+        )
+    return volumes
+
+
+def _resolve(path: Path) -> Path:
+    """The path without links, so that a volume is known under each name it has."""
+    return path.resolve()

@@ -1,0 +1,359 @@
+"""Writes and reads pages through the volumes of all tiers.
+
+It decides nothing about policy: `tiers.placement` ranks the volumes, `hal.volume` gives room, and
+`hal.page_codec` seals and verifies. It knows neither tenants nor SQL; what it wrote becomes true
+only when a catalog commit names it.
+
+Every read is verified: a whole page against the catalog's BLAKE3, a range by the record's span
+checksums after the record's header matched that same BLAKE3. A failed check is tried once more from
+the device, then the page is lost: `PageLost`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from hal.errors import DeviceFailed, DeviceFull, HalError, MediumError, PageCorrupt
+from hal.geometry import RECORD_ALIGNMENT_BYTES, record_bytes, span_range
+from hal.page_codec import ExpectedRecord, open_record, open_spans, seal_record
+from hal.records import BodyId, Capacity, Extent, SegmentId, SegmentRef, VolumeId
+from tiers.errors import NoRoom, PageLost
+from tiers.placement import VolumeRoom, rank_volumes
+from tiers.records import StoredPage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+    from hal.volume import Volume
+
+__all__ = ["PageStore", "PageStoreStatistics", "RecordIdentity"]
+
+FULL_VOLUME_REST_S = 5.0  # how long a volume that said "full" is not asked again
+READ_ATTEMPTS = 2  # DURABILITY 3, Read: re-read once, then the page counts as lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordIdentity:
+    """Whose page a record is, as its header will say.
+
+    Attributes:
+        is_last: True for the last record of a body, the one that carries the annex.
+        written_us: Wall clock, microseconds since the epoch.
+    """
+
+    tenant_id: int
+    body_id: BodyId
+    page_index: int
+    is_last: bool
+    written_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageStoreStatistics:
+    """Counts since start."""
+
+    pages_written: int
+    pages_read: int
+    pages_spilled: int
+    pages_reread: int
+    pages_lost: int
+
+
+class PageStore:
+    """The pages of every volume of one server process.
+
+    Args:
+        volumes: Open volumes; the store uses them and leaves their closing to the caller.
+        tier_order: Tier names, fastest first.
+    """
+
+    def __init__(self, volumes: Sequence[Volume], *, tier_order: Sequence[str]) -> None:
+        self._volumes: dict[VolumeId, Volume] = {volume.volume_id: volume for volume in volumes}
+        self._tier_order = tuple(tier_order)
+        self._rooms: dict[VolumeId, Capacity] = {}
+        self._resting_until: dict[VolumeId, float] = {}
+        self._pages_written = 0
+        self._pages_read = 0
+        self._pages_spilled = 0
+        self._pages_reread = 0
+        self._pages_lost = 0
+
+    @property
+    def volumes(self) -> Sequence[Volume]:
+        """Every volume, by id."""
+        return [self._volumes[volume_id] for volume_id in sorted(self._volumes)]
+
+    async def measure_rooms(self) -> None:
+        """Refresh what placement knows of free space; called at start and now and then after."""
+        for volume in self.volumes:
+            try:
+                self._rooms[volume.volume_id] = await volume.measure_capacity()
+            except HalError:
+                # A device that cannot even say its size takes no writes until it can.
+                self._rooms[volume.volume_id] = Capacity(total_bytes=1, free_bytes=0)
+                self._resting_until[volume.volume_id] = trio.current_time() + FULL_VOLUME_REST_S
+
+    def has_room(self) -> bool:
+        """True while some volume may take a record; a hint for early refusal."""
+        return bool(self._rank())
+
+    async def write_page(
+        self,
+        record: memoryview,
+        *,
+        payload_bytes: int,
+        identity: RecordIdentity,
+        annex: bytes = b"",
+        prepare: Callable[[], None] | None = None,
+    ) -> StoredPage:
+        """Seal the payload at `record[512:512 + payload_bytes]` and write it to the best volume.
+
+        Args:
+            record: Aligned memory, long enough for the padded record; borrowed until return.
+            payload_bytes: 0 to 4 MiB.
+            identity: What the header says.
+            annex: Rebuild data of a body's last record, at most 16 KiB.
+            prepare: Runs once in the thread of the write, before the seal: hashing of the payload.
+
+        Durability: none until `flush` of the page's segment returned and a commit named the page.
+
+        Raises:
+            NoRoom: No volume of any tier took the record.
+            HalError: The device failed under the write.
+        """
+        length = record_bytes(payload_bytes=payload_bytes, annex_bytes=len(annex))
+        volume, extent = await self._reserve(length)
+        segment_uuid = volume.segment_uuid(extent.segment_id)
+        digest: list[bytes] = []
+
+        def seal() -> None:
+            if prepare is not None:
+                prepare()
+            digest.append(
+                seal_record(
+                    record[:length],
+                    segment_uuid=segment_uuid,
+                    offset=extent.offset,
+                    tenant_id=identity.tenant_id,
+                    body_id=identity.body_id,
+                    page_index=identity.page_index,
+                    payload_bytes=payload_bytes,
+                    annex=annex,
+                    is_last=identity.is_last,
+                    written_us=identity.written_us,
+                )
+            )
+
+        try:
+            await volume.write_record(extent, record[:length], prepare=seal)
+        except BaseException:
+            # Cancelled or failed: no row will ever name the extent, so its blocks go back at once.
+            with trio.CancelScope(shield=True):
+                await self.discard([extent])
+            raise
+        self._pages_written += 1
+        return StoredPage(
+            body_id=identity.body_id,
+            page_index=identity.page_index,
+            payload_bytes=payload_bytes,
+            blake3=digest[0],
+            extent=extent,
+        )
+
+    async def read_page(self, page: StoredPage, target: memoryview) -> memoryview:
+        """The whole payload of a page, verified, inside `target`.
+
+        Args:
+            page: As the catalog has it.
+            target: Aligned memory of at least the record's length; borrowed by the result.
+
+        Raises:
+            PageLost: No copy passed its checks.
+        """
+        volume = self._volumes[page.extent.volume_id]
+        record = target[: page.extent.length_bytes]
+        payload: list[memoryview] = []
+
+        async def read() -> None:
+            expected = await _expect(volume, page)
+            await volume.read(
+                page.extent,
+                record,
+                check=lambda: payload.append(
+                    open_record(record, expected=expected, where=str(page.extent))
+                ),
+            )
+
+        await self._read_twice(page, read)
+        return payload[-1]
+
+    async def read_range(
+        self, page: StoredPage, *, first: int, length_bytes: int, target: memoryview
+    ) -> memoryview:
+        """A range of a page's payload, verified span by span, inside `target`.
+
+        Reads the record's header and only the 64 KiB spans the range touches.
+
+        Args:
+            page: As the catalog has it.
+            first: Where the range begins in the payload.
+            length_bytes: At least 1; the range lies inside the payload.
+            target: Aligned memory of at least the record's length; borrowed by the result.
+
+        Raises:
+            PageLost: No copy passed its checks.
+        """
+        assert first >= 0
+        assert first + length_bytes <= page.payload_bytes
+        plan = span_range(payload_bytes=page.payload_bytes, offset=first, length_bytes=length_bytes)
+        if plan.has_header or 2 * length_bytes >= page.payload_bytes:
+            # Most of the record would be read anyway: one transfer, and the whole page verified.
+            payload = await self.read_page(page, target)
+            return payload[first : first + length_bytes]
+        volume = self._volumes[page.extent.volume_id]
+        header = target[:RECORD_ALIGNMENT_BYTES]
+        spans = target[RECORD_ALIGNMENT_BYTES : RECORD_ALIGNMENT_BYTES + plan.length_bytes]
+        result: list[memoryview] = []
+
+        async def read() -> None:
+            expected = await _expect(volume, page)
+            await volume.read(page.extent, header, record_offset=0)
+            await volume.read(
+                page.extent,
+                spans,
+                record_offset=plan.record_offset,
+                check=lambda: result.append(
+                    open_spans(
+                        header, spans, span_range=plan, expected=expected, where=str(page.extent)
+                    )
+                ),
+            )
+
+        await self._read_twice(page, read)
+        return result[-1]
+
+    async def flush(self, segments: Collection[SegmentRef]) -> Mapping[SegmentRef, Exception]:
+        """Make the records of these segments durable, all volumes at once.
+
+        Returns:
+            The segments whose flush failed, with the error; they are poisoned for good.
+        """
+        by_volume: dict[VolumeId, set[SegmentId]] = defaultdict(set)
+        for segment in segments:
+            by_volume[segment.volume_id].add(segment.segment_id)
+        failed: dict[SegmentRef, Exception] = {}
+
+        async def flush_volume(volume_id: VolumeId, segment_ids: set[SegmentId]) -> None:
+            for segment_id, error in (await self._volumes[volume_id].flush(segment_ids)).items():
+                failed[SegmentRef(volume_id, segment_id)] = error
+
+        if len(by_volume) == 1:
+            [(volume_id, segment_ids)] = by_volume.items()
+            await flush_volume(volume_id, segment_ids)
+            return failed
+        async with trio.open_nursery() as nursery:
+            for volume_id, segment_ids in by_volume.items():
+                nursery.start_soon(flush_volume, volume_id, segment_ids)
+        return failed
+
+    async def discard(self, extents: Sequence[Extent]) -> None:
+        """Give back records that no commit names and none ever will.
+
+        A device that refuses the punch keeps them until the sweep after the next start.
+        """
+        by_volume: dict[VolumeId, list[Extent]] = defaultdict(list)
+        for extent in extents:
+            by_volume[extent.volume_id].append(extent)
+        for volume_id, volume_extents in by_volume.items():
+            try:
+                await self._volumes[volume_id].punch(volume_extents)
+            except HalError:
+                continue
+
+    async def punch(self, extents: Sequence[Extent]) -> None:
+        """Punch extents whose removal is committed, durably.
+
+        Raises:
+            HalError: The device refused; the rows must stay.
+        """
+        by_volume: dict[VolumeId, list[Extent]] = defaultdict(list)
+        for extent in extents:
+            by_volume[extent.volume_id].append(extent)
+        for volume_id, volume_extents in by_volume.items():
+            await self._volumes[volume_id].punch(volume_extents)
+
+    def volume(self, volume_id: VolumeId) -> Volume:
+        """The open volume of that id."""
+        return self._volumes[volume_id]
+
+    def room(self, volume_id: VolumeId) -> Capacity:
+        """The volume's room as last measured."""
+        return self._rooms.get(volume_id, Capacity(total_bytes=0, free_bytes=0))
+
+    def statistics(self) -> PageStoreStatistics:
+        """Counts since start."""
+        return PageStoreStatistics(
+            pages_written=self._pages_written,
+            pages_read=self._pages_read,
+            pages_spilled=self._pages_spilled,
+            pages_reread=self._pages_reread,
+            pages_lost=self._pages_lost,
+        )
+
+    def _rank(self) -> list[VolumeId]:
+        now = trio.current_time()
+        rooms = []
+        for volume in self._volumes.values():
+            room = self._rooms.get(volume.volume_id)
+            rooms.append(
+                VolumeRoom(
+                    volume_id=volume.volume_id,
+                    tier=volume.tier,
+                    total_bytes=room.total_bytes if room else 1,
+                    free_bytes=room.free_bytes if room else 1,
+                    takes_writes=self._resting_until.get(volume.volume_id, 0.0) <= now,
+                )
+            )
+        return rank_volumes(rooms, tier_order=self._tier_order)
+
+    async def _reserve(self, length_bytes: int) -> tuple[Volume, Extent]:
+        for volume_id in self._rank():
+            volume = self._volumes[volume_id]
+            try:
+                extent = await volume.reserve(length_bytes)
+            except (DeviceFull, DeviceFailed):
+                # Not asked again for a moment, so that a full SSD costs PUTs one try in seconds.
+                self._resting_until[volume_id] = trio.current_time() + FULL_VOLUME_REST_S
+                continue
+            if volume.tier != self._tier_order[0]:
+                self._pages_spilled += 1
+            return volume, extent
+        raise NoRoom(length_bytes)
+
+    async def _read_twice(self, page: StoredPage, read: Callable[[], Awaitable[None]]) -> None:
+        self._pages_read += 1
+        for attempt in range(READ_ATTEMPTS):
+            try:
+                await read()
+            except (PageCorrupt, MediumError) as error:
+                if attempt + 1 < READ_ATTEMPTS:
+                    self._pages_reread += 1
+                    continue
+                self._pages_lost += 1
+                raise PageLost(page, str(error)) from error
+            return
+
+
+async def _expect(volume: Volume, page: StoredPage) -> ExpectedRecord:
+    return ExpectedRecord(
+        segment_uuid=await volume.resolve_segment(page.extent.segment_id),
+        offset=page.extent.offset,
+        body_id=page.body_id,
+        page_index=page.page_index,
+        payload_bytes=page.payload_bytes,
+        blake3=page.blake3,
+    )

@@ -1,0 +1,252 @@
+"""Frees dead pages: punch, flush, then forget the rows; and sweeps what no row ever named.
+
+Order (DURABILITY 3): the death of a body is committed long before its bytes go; the punch is
+durable before the rows go. A crash between the two leaves rows whose records are already holes of a
+dead body, and the next round punches them again: idempotent.
+
+A body is left alone until it has been dead for the grace and no reader holds it. Punched ranges are
+never written again; a segment that nothing names is removed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from hal.errors import HalError
+from hal.geometry import RECORD_ALIGNMENT_BYTES
+from hal.records import BodyId, Extent, SegmentRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tiers.page_store import PageStore
+    from tiers.ports import DeadLedger
+
+__all__ = ["ReclaimReport", "Reclaimer", "ReclaimerStatistics", "find_gaps"]
+
+BODIES_PER_ROUND = 256  # one round stays short enough to stop between rounds
+PAGES_PER_BATCH = 256  # 1 GiB of full pages between two commits
+SEGMENT_EPOCH_SHIFT = 24  # see hal.records.SegmentId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReclaimReport:
+    """What one round freed."""
+
+    bodies: int
+    pages: int
+    freed_bytes: int
+    segments_removed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReclaimerStatistics:
+    """Totals since start."""
+
+    rounds: int
+    bodies: int
+    pages: int
+    freed_bytes: int
+    segments_removed: int
+    swept_bytes: int
+    failures: int
+
+
+def find_gaps(
+    extents: Iterable[Extent], *, first_offset: int, end_offset: int
+) -> list[tuple[int, int]]:
+    """The ranges of a segment that no extent covers, as (offset, length) in bytes.
+
+    Args:
+        extents: Extents of one segment by rising offset.
+        first_offset: Where records begin, behind the segment's header block.
+        end_offset: The segment file's size.
+    """
+    gaps: list[tuple[int, int]] = []
+    position = first_offset
+    for extent in extents:
+        if extent.offset > position:
+            gaps.append((position, extent.offset - position))
+        position = max(position, extent.offset + extent.length_bytes)
+    if position < end_offset:
+        gaps.append((position, end_offset - position))
+    return gaps
+
+
+class Reclaimer:
+    """Frees dead bodies of one appliance; one holder at a time.
+
+    Args:
+        store: Where the pages are.
+        ledger: What is dead.
+        is_pinned: True while a reader holds the body.
+        now_us: Wall clock, microseconds.
+        grace_us: How long a body stays after its death.
+        boot_epoch: This start's epoch; segments of earlier ones may be swept.
+    """
+
+    def __init__(
+        self,
+        store: PageStore,
+        ledger: DeadLedger,
+        *,
+        is_pinned: Callable[[BodyId], bool],
+        now_us: Callable[[], int],
+        grace_us: int,
+        boot_epoch: int,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._is_pinned = is_pinned
+        self._now_us = now_us
+        self._grace_us = grace_us
+        self._boot_epoch = boot_epoch
+        self._rounds = 0
+        self._bodies = 0
+        self._pages = 0
+        self._freed_bytes = 0
+        self._segments_removed = 0
+        self._swept_bytes = 0
+        self._failures = 0
+
+    async def run(self, *, interval_s: float, on_failure: Callable[[HalError], None]) -> None:
+        """Sweep once, then free what is dead at every interval, until cancelled.
+
+        A device error ends the round, is reported and the next round tries again.
+        """
+        try:
+            await self.sweep_orphans()
+        except HalError as error:
+            self._failures += 1
+            on_failure(error)
+        while True:
+            try:
+                report = await self.reclaim_round()
+            except HalError as error:
+                self._failures += 1
+                on_failure(error)
+                report = None
+            if report is None or report.bodies < BODIES_PER_ROUND:
+                await trio.sleep(interval_s)
+
+    async def reclaim_round(self) -> ReclaimReport:
+        """Free up to `BODIES_PER_ROUND` dead bodies and the dead extents of moves.
+
+        Cancellation: between batches; nothing is left that the next round does not finish.
+
+        Raises:
+            HalError: A device refused a punch; its rows stay.
+        """
+        before_us = self._now_us() - self._grace_us
+        touched: set[SegmentRef] = set()
+        bodies = pages = freed_bytes = 0
+        after = BodyId(-1)
+        while bodies < BODIES_PER_ROUND:
+            dead = await self._ledger.list_dead_bodies(
+                died_before_us=before_us, after=after, limit=BODIES_PER_ROUND
+            )
+            if not dead:
+                break
+            after = dead[-1]
+            for body_id in dead:
+                if self._is_pinned(body_id):
+                    continue
+                extents = await self._free_body(body_id)
+                bodies += 1
+                pages += len(extents)
+                freed_bytes += sum(extent.length_bytes for extent in extents)
+                touched.update(extent.segment for extent in extents)
+        moved = await self._ledger.list_dead_extents(
+            died_before_us=before_us, limit=PAGES_PER_BATCH
+        )
+        if moved:
+            await self._store.punch([dead.extent for dead in moved])
+            await self._ledger.forget_dead_extents([dead.dead_id for dead in moved])
+            pages += len(moved)
+            freed_bytes += sum(dead.extent.length_bytes for dead in moved)
+            touched.update(dead.extent.segment for dead in moved)
+        removed = await self._remove_empty(touched)
+        self._rounds += 1
+        self._bodies += bodies
+        self._pages += pages
+        self._freed_bytes += freed_bytes
+        return ReclaimReport(
+            bodies=bodies, pages=pages, freed_bytes=freed_bytes, segments_removed=removed
+        )
+
+    async def sweep_orphans(self) -> int:
+        """Punch what earlier starts wrote and no commit ever named.
+
+        Only segments of an earlier boot epoch are looked at: nobody appends to them any more, so
+        what no row names now will never be named.
+
+        Returns:
+            Bytes given back, padding and preallocated tails included.
+        """
+        swept_bytes = 0
+        for volume in self._store.volumes:
+            for facts in volume.list_segments():
+                if facts.segment_id >> SEGMENT_EPOCH_SHIFT >= self._boot_epoch:
+                    continue
+                swept_bytes += await self._sweep_segment(
+                    SegmentRef(volume.volume_id, facts.segment_id), size_bytes=facts.size_bytes
+                )
+        self._swept_bytes += swept_bytes
+        return swept_bytes
+
+    def statistics(self) -> ReclaimerStatistics:
+        """Totals since start."""
+        return ReclaimerStatistics(
+            rounds=self._rounds,
+            bodies=self._bodies,
+            pages=self._pages,
+            freed_bytes=self._freed_bytes,
+            segments_removed=self._segments_removed,
+            swept_bytes=self._swept_bytes,
+            failures=self._failures,
+        )
+
+    async def _free_body(self, body_id: BodyId) -> list[Extent]:
+        freed: list[Extent] = []
+        while pages := await self._ledger.list_pages(body_id, first_index=0, limit=PAGES_PER_BATCH):
+            extents = [page.extent for page in pages]
+            await self._store.punch(extents)
+            await self._ledger.forget_pages(body_id, [page.page_index for page in pages])
+            freed.extend(extents)
+        await self._ledger.forget_body(body_id)
+        return freed
+
+    async def _sweep_segment(self, segment: SegmentRef, *, size_bytes: int) -> int:
+        extents = await self._ledger.list_segment_extents(segment)
+        if not extents:
+            await self._remove_segment(segment)
+            return size_bytes
+        gaps = find_gaps(extents, first_offset=RECORD_ALIGNMENT_BYTES, end_offset=size_bytes)
+        if gaps:
+            await self._store.punch(
+                [_extent(segment, offset=offset, length=length) for offset, length in gaps]
+            )
+        return sum(length for _, length in gaps)
+
+    async def _remove_empty(self, touched: Iterable[SegmentRef]) -> int:
+        removed = 0
+        for segment in sorted(touched):
+            volume = self._store.volume(segment.volume_id)
+            if not volume.is_sealed(segment.segment_id):
+                continue
+            if await self._ledger.is_segment_referenced(segment):
+                continue
+            await self._remove_segment(segment)
+            removed += 1
+        return removed
+
+    async def _remove_segment(self, segment: SegmentRef) -> None:
+        await self._store.volume(segment.volume_id).remove_segment(segment.segment_id)
+        self._segments_removed += 1
+
+
+def _extent(segment: SegmentRef, *, offset: int, length: int) -> Extent:
+    return Extent(segment.volume_id, segment.segment_id, offset, length)
