@@ -185,15 +185,11 @@ def parse_location(data: bytes) -> str | None:
     if not data:
         return None
     root = _parse(data, "CreateBucketConfiguration")
-    region: str | None = None
     for child in root.children:
         if child.name in ("Bucket", "Location", "Tags"):
             message = f"{child.name} of a bucket is not implemented"
             raise S3Error(S3Code.NOT_IMPLEMENTED, message)
-        if child.name != "LocationConstraint" or child.children or region is not None:
-            raise _unexpected(child)
-        region = child.text.strip()
-    return region or None
+    return root.texts({"LocationConstraint"}).get("LocationConstraint", "").strip() or None
 
 
 def parse_acl(data: bytes, *, owner_id: str) -> bool:
