@@ -217,7 +217,9 @@ class CatalogSettings:
     url: Annotated[
         str,
         BeforeValidator(_check_url),
-        Field(description="sqlite:///path, or postgresql://user:password@host/database."),
+        Field(
+            description="The database: sqlite:///path, or postgresql://user:password@host/database."
+        ),
     ] = field(default="sqlite:///<data>/catalog.db", repr=False)
     readers: Annotated[
         int, Field(ge=1, le=64, description="Connections that read; writes have one of their own.")
@@ -284,7 +286,8 @@ class LogSettings:
     """`[log]`: one event per line, to standard error."""
 
     format: Annotated[
-        Literal["human", "json"], Field(description="human, or json for machines.")
+        Literal["human", "json"],
+        Field(description="How a line is written: human, or json for machines."),
     ] = "human"
     level: Annotated[
         Literal["debug", "info", "warning", "error"],

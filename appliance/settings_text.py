@@ -31,6 +31,7 @@ __all__ = [
     "describe_settings",
     "find_lines",
     "format_settings_file",
+    "format_settings_table",
     "write_settings_file",
 ]
 
@@ -78,6 +79,15 @@ def describe_settings() -> list[SettingDoc]:
                 )
             )
     return docs
+
+
+def format_settings_table() -> str:
+    """All settings as a Markdown table, for the documentation."""
+    lines = ["| setting | default | environment | meaning |", "|---|---|---|---|"]
+    for doc in describe_settings():
+        default = f"`{doc.default}`" if doc.default else "required" if doc.is_required else "unset"
+        lines.append(f"| `{doc.name}` | {default} | `{doc.environment}` | {doc.meaning} |")
+    return "\n".join(lines) + "\n"
 
 
 def _find_meaning(hint: object) -> str:
