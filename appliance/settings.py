@@ -130,15 +130,6 @@ class S3Settings:
     target_bytes_max: Annotated[
         Size, Field(ge=2 * _KIB, le=_MIB, description="Request target (path and query).")
     ] = 8 * _KIB
-    user_metadata_bytes_max: Annotated[
-        Size, Field(ge=0, le=_MIB, description="All x-amz-meta-* names and values of an object.")
-    ] = 2 * _KIB
-    xml_bytes_max: Annotated[
-        Size, Field(ge=_KIB, le=64 * _MIB, description="XML body of any request but DeleteObjects.")
-    ] = _MIB
-    delete_xml_bytes_max: Annotated[
-        Size, Field(ge=_KIB, le=64 * _MIB, description="XML body of DeleteObjects.")
-    ] = 2 * _MIB
     upload_bytes_max: Annotated[
         Size, Field(ge=5 * _MIB, le=5 * _GIB, description="Body of one PUT or one part.")
     ] = 5 * _GIB
@@ -152,21 +143,16 @@ class S3Settings:
     header_timeout_s: Annotated[
         Seconds, Field(gt=0, le=600, description="From a request's first byte to its last header.")
     ] = 10.0
-    body_idle_timeout_s: Annotated[
-        Seconds, Field(gt=0, le=3_600, description="Silence in the middle of a request body.")
-    ] = 30.0
     body_rate_min_bytes_per_s: Annotated[
-        Size, Field(ge=0, le=_GIB, description="Slowest sender of a body; 0 is any.")
+        Size, Field(ge=1, le=_GIB, description="Slowest sender of a body and reader of an answer.")
     ] = _KIB
     body_rate_window_s: Annotated[
-        Seconds, Field(gt=0, le=3_600, description="Over how long that rate is measured.")
-    ] = 30.0
-    write_timeout_s: Annotated[
-        Seconds, Field(gt=0, le=3_600, description="A client that takes none of its answer.")
+        Seconds,
+        Field(gt=0, le=3_600, description="Waiting time after which that rate, or none, cuts off."),
     ] = 30.0
     keep_alive_timeout_s: Annotated[
         Seconds, Field(gt=0, le=3_600, description="Idle time between two requests.")
-    ] = 60.0
+    ] = 75.0  # above what client pools keep (botocore: 60 s)
     connections_max: Annotated[
         int, Field(ge=1, le=1_000_000, description="Open connections in all.")
     ] = 4_096

@@ -74,7 +74,9 @@ def decide(
         action: What is asked. A request that touches several keys (DeleteObjects, CopyObject) asks
             once per key.
         bucket: Its name in the tenant's namespace, None only where the action has none.
-        key: The object's key, None only where the action has none.
+        key: The object's key; None where the action has none, and for a `DELETE_OBJECT` whose keys
+            are still to come in the body: it is then allowed to whoever may delete some key of the
+            bucket, and asked about again with each.
         now: Seconds since the epoch.
         prefix: The `prefix` of a listing, for `LIST_OBJECTS` only; None where none was sent.
 
@@ -121,6 +123,8 @@ def _is_in_scope(
         return False
     scope = access_key.prefix_scope
     if scope is None:
+        return True
+    if action is Action.DELETE_OBJECT and key is None:
         return True
     if action in _OBJECT_ACTIONS:
         return key is not None and key.startswith(scope)

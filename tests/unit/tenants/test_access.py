@@ -85,9 +85,19 @@ def test_a_prefix_scope_opens_only_keys_under_it(action: Action) -> None:
     assert is_allowed(principal, action, key=b"team/a")
     assert is_allowed(principal, action, key=b"team/")
     assert is_allowed(principal, action, key=b"team/../x")  # a key, not a path
-    for other in (b"team", b"Team/a", b"teams/a", b"x/team/a", b"", None):
+    for other in (b"team", b"Team/a", b"teams/a", b"x/team/a", b""):
         assert not is_allowed(principal, action, key=other)
     assert not is_allowed(principal, action, bucket="other", key=b"team/a")
+
+
+def test_only_a_bulk_delete_may_begin_without_a_key_under_a_prefix_scope() -> None:
+    scoped = make_principal(bucket_scope="backups", prefix_scope=b"team/")
+
+    assert {action for action in ON_OBJECTS if is_allowed(scoped, action, key=None)} == {
+        Action.DELETE_OBJECT
+    }
+    assert not is_allowed(scoped, Action.DELETE_OBJECT, bucket="other", key=None)
+    assert not is_allowed(make_principal(role=Role.READ_ONLY), Action.DELETE_OBJECT, key=None)
 
 
 def test_a_prefix_scoped_key_lists_only_with_a_prefix_under_its_scope() -> None:
