@@ -122,7 +122,7 @@ class S3Settings:
         Field(description="Networks whose X-Forwarded-For and -Proto are believed."),
     ] = ()
     header_section_bytes: Annotated[
-        Size, Field(ge=2 * _KIB, le=_MIB, description="Request line and headers of one request.")
+        Size, Field(ge=2 * _KIB, le=_MIB, description="Header lines of one request.")
     ] = 8 * _KIB
     header_count_max: Annotated[
         int, Field(ge=16, le=10_000, description="Headers of one request.")
@@ -148,7 +148,7 @@ class S3Settings:
     ] = _KIB
     body_rate_window_s: Annotated[
         Seconds,
-        Field(gt=0, le=3_600, description="Waiting time after which that rate, or none, cuts off."),
+        Field(gt=0, le=3_600, description="Waiting time after which that rate is judged."),
     ] = 30.0
     keep_alive_timeout_s: Annotated[
         Seconds, Field(gt=0, le=3_600, description="Idle time between two requests.")
