@@ -46,16 +46,9 @@ class Owner:
     display_name: str
 
 
-def document(
-    root: str,
-    *content: Markup,
-    namespace: str | None = S3_NAMESPACE,
-    attributes: Markup | None = None,
-) -> bytes:
+def document(root: str, *content: Markup, namespace: str | None = S3_NAMESPACE) -> bytes:
     """A whole document, `XML_DECLARATION` first."""
     opening = root if namespace is None else f'{root} xmlns="{namespace}"'
-    if attributes is not None:
-        opening = f"{opening} {attributes}"
     return XML_DECLARATION + f"<{opening}>{''.join(content)}</{root}>".encode()
 
 

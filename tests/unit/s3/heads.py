@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from appliance.s3.addressing import parse_address
 from appliance.s3.messages import RequestHead
-from appliance.s3.operations import Operation
 from appliance.s3.router import route
+
+if TYPE_CHECKING:
+    from appliance.s3.operations import Operation
 
 
 def make_head(

@@ -41,7 +41,7 @@ def test_a_range_is_cut_to_the_body(header: str, first: int, last: int) -> None:
         "bytes=a-b",
         "bytes=1-2x",
         "bytes=+1-2",
-        "bytes=٣-٥",
+        "bytes=\u0663-\u0665",
         "items=0-1",
         "bytes=" + "9" * 41 + "-",
         "bytes=" + "9" * 5000 + "-",
