@@ -28,6 +28,16 @@ hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "local")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of our own."""
+    parser.addoption(
+        "--object-mib",
+        type=int,
+        default=32,
+        help="size of each of the 64 objects of the memory test, in MiB",
+    )
+
+
 def grants_direct_io(directory: Path) -> bool:
     """True where a file under the directory can be opened with O_DIRECT."""
     path = directory / "direct-io-probe"

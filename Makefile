@@ -1,0 +1,76 @@
+# Everything a developer or a first user does. `make help` lists the verbs.
+#
+# One virtual environment, .venv, made from the lock files. A stamp file inside it says which lock
+# was installed, so that nothing is done twice and a changed lock is installed by the next verb.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fix quick cover memory docs lock clean
+
+help: ## list the verbs
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: $(VENV)/.run ## a demonstration server on 127.0.0.1:9000, its data in ./var
+	@exec $(BIN)/python tools/run_demo.py
+
+test: $(VENV)/.dev ## every test this machine can run
+	$(PYTEST)
+
+check: $(VENV)/.dev ## formatting, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/.dev ## mend what a tool can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+quick: $(VENV)/.dev ## unit and property tests, under a minute
+	$(PYTEST) tests/unit tests/property -m "not slow" -q
+
+cover: $(VENV)/.dev ## branch coverage of everything but the client tests
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --ignore=tests/client
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --show-missing --fail-under=95
+
+memory: $(VENV)/.dev ## 64 concurrent PUTs and GETs of 1 GiB; needs 70 GiB of room
+	$(PYTEST) tests/client/test_numbers.py -k memory -s --object-mib=1024
+
+docs: $(VENV)/.run ## write the generated tables of README.md anew
+	$(BIN)/python tools/write_tables.py
+
+lock: $(VENV)/.dev ## resolve both lock files anew
+	$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --generate-hashes \
+		--no-annotate --no-header --python-version 3.11 \
+		--extra build --extra dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --generate-hashes \
+		--no-annotate --no-header --python-version 3.11 \
+		--extra build -c requirements-dev.lock pyproject.toml -o requirements.lock
+
+clean: ## remove what the verbs made, but not the data in ./var
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; try make PYTHON=python3.11")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is needed (Debian: python3-venv)" >&2; exit 1; }
+
+$(VENV)/.run: $(BIN)/python requirements.lock pyproject.toml
+	@echo "installing into $(VENV)"
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Newer than .run, so that `make run` after `make test` installs nothing again.
+$(VENV)/.dev: $(BIN)/python requirements-dev.lock pyproject.toml
+	@echo "installing into $(VENV), tools and clients for the tests included"
+	$(PIP) --require-hashes -r requirements-dev.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $(VENV)/.run $@
