@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import statistics
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -74,11 +75,11 @@ def test_a_million_objects_list_and_start_as_a_few_do(
     many_ms = listing_ms(world, "many", "0")
     deep_ms = listing_ms(world, "many", "9")
     with capsys.disabled():
-        print(
+        sys.stdout.write(
             f"\nlisting 1,000 keys: {few_ms:.1f} ms of {FEW:,}, {many_ms:.1f} ms and (deep) "
             f"{deep_ms:.1f} ms of {MANY:,}; target {LISTING_MS_TARGET:.0f} ms"
             f"\nrestart to ready: {restart_few_s:.2f} s with {FEW:,} objects, "
-            f"{restart_many_s:.2f} s with {MANY:,}; target {RESTART_S_TARGET:.0f} s"
+            f"{restart_many_s:.2f} s with {MANY:,}; target {RESTART_S_TARGET:.0f} s\n"
         )
     assert max(many_ms, deep_ms) <= 2.5 * few_ms
     assert restart_many_s < RESTART_S_TARGET
@@ -178,10 +179,10 @@ def test_memory_stays_bounded_under_64_transfers(
 
     total = CONNECTIONS * length / MIB
     with capsys.disabled():
-        print(
+        sys.stdout.write(
             f"\n{CONNECTIONS} x {length // MIB} MiB: PUT {total / put_s:.0f} MiB/s, "
             f"GET {total / get_s:.0f} MiB/s; resident {idle / MIB:.0f} MiB idle, "
             f"{after_put / MIB:.0f} MiB at most in PUTs, {highest / MIB:.0f} MiB in all; "
-            f"limit {RESIDENT_BYTES_MAX / MIB:.0f} MiB"
+            f"limit {RESIDENT_BYTES_MAX / MIB:.0f} MiB\n"
         )
     assert highest < RESIDENT_BYTES_MAX
