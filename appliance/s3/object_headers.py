@@ -8,6 +8,7 @@ Source: AWS, PutObject; "Working with object metadata".
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from appliance.s3.codes import S3Code
@@ -34,6 +35,7 @@ METADATA_BYTES_MAX = 2048  # S3: names without prefix, and values, of one object
 _REDIRECT_BYTES_MAX = 2048  # S3
 _DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 _META = b"x-amz-meta-"
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*")  # RFC 9110 section 5.6.2, or nothing
 _REDIRECT = b"x-amz-website-redirect-location"
 _SYSTEM = (
     b"cache-control",
@@ -123,7 +125,9 @@ def parse_overrides(query: Query) -> ResponseOverrides:
     found = [(name, query.find(name)) for name in _OVERRIDES if name in query]
     return ResponseOverrides(
         headers=tuple(
-            (_OVERRIDES[name], check_field_value(name, value)) for name, value in found if value
+            (_OVERRIDES[name], check_field_value(name, value.strip(b" \t")))
+            for name, value in found
+            if value
         )
     )
 
@@ -148,7 +152,7 @@ def _list_query_headers(head: RequestHead) -> list[tuple[bytes, bytes]]:
             continue
         header_name, value = lower.encode("utf-8"), query.find(name)
         if header_name not in sent and value is not None:
-            moved.append((header_name, value))
+            moved.append((header_name, value.strip(b" \t")))
     return moved
 
 
@@ -204,11 +208,22 @@ def _parse_user(fields: Fields) -> tuple[tuple[str, str], ...]:
         raise S3Error(S3Code.METADATA_TOO_LARGE, elements=elements)
     return tuple(
         (
-            check_field_value("x-amz-meta-*", name).decode("latin-1"),
+            _check_name(name).decode("latin-1"),
             check_field_value("x-amz-meta-*", value).decode("latin-1"),
         )
         for name, value in user
     )
+
+
+def _check_name(name: bytes) -> bytes:
+    # Names out of a query are no header names yet; one with a colon would break every download.
+    if _NAME.fullmatch(name) is None:
+        raise S3Error(
+            S3Code.INVALID_ARGUMENT,
+            "The name of a metadata header holds a character that no header name may",
+            elements={"ArgumentName": "x-amz-meta-*"},
+        )
+    return name
 
 
 def _check_storage_class(name: str) -> str:

@@ -97,8 +97,15 @@ def test_control_characters_are_refused(name: bytes, evil: bytes) -> None:
     assert refusal((name, evil)) is S3Code.INVALID_ARGUMENT
 
 
-def test_a_control_character_in_a_metadata_name_is_refused() -> None:
-    assert refusal(target=b"/b/k?x-amz-meta-a%0D%0Ab=c") is S3Code.INVALID_ARGUMENT
+@pytest.mark.parametrize("name", [b"a%0D%0Ab", b"a:%20b", b"a%20b", b"%C3%A9", b"a%3A"])
+def test_a_metadata_name_that_is_no_header_name_is_refused(name: bytes) -> None:
+    assert refusal(target=b"/b/k?x-amz-meta-" + name + b"=c") is S3Code.INVALID_ARGUMENT
+
+
+def test_values_out_of_a_query_have_no_space_around_them() -> None:
+    assert parse(target=b"/b/k?x-amz-meta-a=%20b%09").user == (("a", "b"),)
+    overrides = parse_overrides(parse_query(b"response-expires=%20never%20"))
+    assert overrides.headers == ((b"expires", b"never"),)
 
 
 def test_a_redirect_leads_to_a_path_or_a_url() -> None:
