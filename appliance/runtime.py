@@ -1,8 +1,8 @@
 """The composition root: makes every part, starts them in order, stops them in reverse.
 
 Start: catalog, boot epoch, volumes, page store, background work, HTTP, then `ready`. Stop: accept
-no more, let requests in flight end within their grace, cancel background work between its units, seal
-the open segments, close. It alone constructs clocks, randomness, devices and limiters.
+no more, let requests in flight end within their grace, cancel background work between its units,
+seal the open segments, close. It alone constructs clocks, randomness, devices and limiters.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from appliance.identity import Identity, load_identity
 from appliance.key_file import load_keys
 from appliance.keyring import KeyRing
 from appliance.metrics import Metrics
+from appliance.objects.buffers import RequestBuffers
 from appliance.objects.identities import BodyIds
 from appliance.objects.pins import BodyPins
 from appliance.objects.pipeline import open_pipeline
@@ -45,7 +46,6 @@ from appliance.secrets import SecretBox
 from appliance.servers import Servers, load_token
 from appliance.storage import TIER_ORDER, open_volumes
 from appliance.volume_facts import list_volume_facts
-from hal.buffers import BufferPool
 from hal.errors import HalError
 from tenants.records import AccessKeyId
 from tiers.page_store import PageStore
@@ -111,7 +111,7 @@ class Appliance:
         self._clock = clock
         self._metrics = Metrics()
         self._pins = BodyPins()
-        self._buffers = BufferPool(settings.memory.buffer_bytes)
+        self._buffers = RequestBuffers(settings.memory.buffer_bytes)
         self._limiter = RateLimiter()
         self._rates = RateLimits(
             requests_per_s_max=settings.tenants.requests_per_s_max,
@@ -353,7 +353,8 @@ class Appliance:
         watch("pages", store.statistics)
         watch("reclaim", reclaimer.statistics)
         watch("keyring", keyring.statistics, gauges=KEYRING_GAUGES)
-        watch("buffers", self._buffers.statistics, gauges=BUFFER_GAUGES)
+        for pool, size in ((self._buffers.small, "small"), (self._buffers.large, "large")):
+            watch("buffers", pool.statistics, gauges=BUFFER_GAUGES, labels={"pool": size})
         watch("http", servers.s3.statistics, gauges=("connections_open",))
         watch("rate", self._limiter.statistics, gauges=("tenants_known",))
         for volume in store.volumes:

@@ -16,7 +16,11 @@ __all__ = ["receive_document"]
 
 
 async def receive_document(
-    request: S3Request, *, bytes_max: int, digest_required: bool = False
+    request: S3Request,
+    *,
+    bytes_max: int,
+    digest_required: bool = False,
+    is_checksum_of_body: bool = True,
 ) -> bytes:
     """The whole body of a small request, its length, signature and digests verified.
 
@@ -24,6 +28,8 @@ async def receive_document(
         request: Whose body to take; it is read to its end.
         bytes_max: Refused above this, before anything is buffered where the length is announced.
         digest_required: True where S3 demands Content-MD5 or a checksum (DeleteObjects).
+        is_checksum_of_body: False where checksum headers speak of the object and not of this
+            document (CompleteMultipartUpload).
 
     Raises:
         S3Error: `MaxMessageLengthExceeded`, `InvalidRequest`, or what a digest mismatch is called.
@@ -34,6 +40,7 @@ async def receive_document(
         content_length=request.body.content_length,
         is_secure=request.head.is_secure,
         require_signed_payload=request.services.limits.require_signed_payload,
+        is_checksum_of_body=is_checksum_of_body,
     )
     if digest_required and plan.md5 is None and plan.checksum is None:
         raise S3Error(

@@ -1,8 +1,8 @@
 """What a trusted proxy says of the client it speaks for.
 
 A reverse proxy that ends TLS or rewrites `Host` breaks signatures, because the client signed what
-it saw. From a peer inside a configured network, `X-Forwarded-Host`, `-Proto` and `-For` take the place
-of what the socket shows; from anybody else they are headers like any other (SECURITY, row 73).
+it saw. From a peer inside a configured network, `X-Forwarded-Host`, `-Proto` and `-For` take the
+place of what the socket shows; from anybody else they are headers like any other (SECURITY, 73).
 """
 
 from __future__ import annotations

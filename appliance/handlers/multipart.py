@@ -249,7 +249,9 @@ async def complete_multipart_upload(
     """Make the listed parts a version. Idempotent: see the module."""
     bucket = await request.load_bucket(operation.bucket)
     conditions = conditions_of(operation.conditions)
-    document = await receive_document(request, bytes_max=COMPLETE_XML_BYTES_MAX)
+    document = await receive_document(
+        request, bytes_max=COMPLETE_XML_BYTES_MAX, is_checksum_of_body=False
+    )
     listed = parse_complete_upload(document)
     upload = await load_upload(
         request,

@@ -14,8 +14,6 @@ import trio
 
 from appliance.catalog.errors import CatalogDamaged
 from appliance.objects.pipeline import open_pipeline
-from appliance.s3.codes import S3Code
-from appliance.s3.errors import S3Error
 from hal.geometry import PAGE_BYTES_MAX
 from hal.records import BodyId
 from tiers.records import StoredPage
@@ -24,9 +22,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from appliance.catalog.records import BodySlice
+    from appliance.objects.buffers import RequestBuffers
     from appliance.objects.pins import BodyPins
     from appliance.s3.ranges import Span
-    from hal.buffers import AlignedBuffer, BufferPool
+    from hal.buffers import AlignedBuffer
     from tiers.page_store import PageStore
 
 __all__ = ["ListPages", "ObjectReader", "ObjectStream", "PageCut", "cut_pages", "cut_slices"]
@@ -36,7 +35,6 @@ ListPages = Callable[[BodyId, int, int], Awaitable[Sequence[StoredPage]]]
 
 RECEIVE_BYTES_MAX = 256 * 1024  # as a request's body arrives, see BodyReader
 PAGES_PER_LOOKUP = 64  # 256 MiB of a large object between two catalog reads
-BUFFER_WAIT_S_MAX = 30.0  # then the memory is out: 503, or an aborted answer if it has begun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +86,7 @@ class ObjectReader:
     """Opens streams over the bodies of versions."""
 
     def __init__(
-        self, store: PageStore, buffers: BufferPool, pins: BodyPins, *, list_pages: ListPages
+        self, store: PageStore, buffers: RequestBuffers, pins: BodyPins, *, list_pages: ListPages
     ) -> None:
         self._store = store
         self._buffers = buffers
@@ -138,7 +136,7 @@ class ObjectStream:
     def __init__(
         self,
         store: PageStore,
-        buffers: BufferPool,
+        buffers: RequestBuffers,
         hold: AbstractContextManager[None],
         *,
         cuts: Sequence[tuple[BodyId, int, int]],
@@ -151,9 +149,10 @@ class ObjectStream:
         self._known = {(page.body_id, page.page_index): page for page in first_pages}
         self._hold: AbstractContextManager[None] | None = hold
         hold.__enter__()
-        self._pieces = (
+        self._cuts = (
             cut for body_id, first, count in cuts for cut in cut_pages(body_id, first, count)
         )
+        self._next_cut = next(self._cuts, None)
         self._primed: tuple[AlignedBuffer, memoryview] | None = None
         self._received_bytes = 0
 
@@ -163,9 +162,16 @@ class ObjectStream:
 
     async def stream(self, send: Callable[[bytes | memoryview], Awaitable[None]]) -> None:
         """Send the span, reading the next page while one is being sent."""
-        while self._primed is not None:
+        while True:
+            if self._primed is None:
+                self._primed = await self._read_next()
+            if self._primed is None:
+                return
             (buffer, piece), self._primed = self._primed, None
             try:
+                if self._next_cut is None:
+                    await send(piece)
+                    return
                 async with open_pipeline() as nursery:
                     nursery.start_soon(self._read_ahead)
                     await send(piece)
@@ -202,14 +208,30 @@ class ObjectStream:
             hold.__exit__(None, None, None)
 
     async def _read_ahead(self) -> None:
-        self._primed = await self._read_next()
+        """Read the next piece if memory is to be had; if not, it is read when this one is sent.
+
+        Waiting here would let slow clients keep two buffers each from everybody else.
+        """
+        if self._next_cut is None:
+            return
+        page = await self._find_page(self._next_cut)
+        try:
+            buffer = self._buffers.acquire_nowait(page.extent.length_bytes)
+        except trio.WouldBlock:
+            return
+        self._primed = await self._read_into(page, buffer)
 
     async def _read_next(self) -> tuple[AlignedBuffer, memoryview] | None:
-        cut = next(self._pieces, None)
-        if cut is None:
+        if self._next_cut is None:
             return None
-        page = await self._find_page(cut)
-        buffer = await self._acquire(page.extent.length_bytes)
+        page = await self._find_page(self._next_cut)
+        return await self._read_into(page, await self._buffers.acquire(page.extent.length_bytes))
+
+    async def _read_into(
+        self, page: StoredPage, buffer: AlignedBuffer
+    ) -> tuple[AlignedBuffer, memoryview]:
+        cut = self._next_cut
+        assert cut is not None
         try:
             if cut.length_bytes == page.payload_bytes:
                 piece = await self._store.read_page(page, buffer.view)
@@ -220,12 +242,8 @@ class ObjectStream:
         except BaseException:
             buffer.release()
             raise
+        self._next_cut = next(self._cuts, None)
         return buffer, piece
-
-    async def _acquire(self, size_bytes: int) -> AlignedBuffer:
-        with trio.move_on_after(BUFFER_WAIT_S_MAX):
-            return await self._buffers.acquire(size_bytes)
-        raise S3Error(S3Code.SLOW_DOWN, headers={"retry-after": "5"})
 
     async def _find_page(self, cut: PageCut) -> StoredPage:
         wanted = (cut.body_id, cut.page_index)

@@ -27,15 +27,15 @@ from tiers.page_store import PageStore, RecordIdentity
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from appliance.objects.buffers import RequestBuffers
     from appliance.s3.messages import BodyReader
     from appliance.s3.sigv4 import Verified
-    from hal.buffers import AlignedBuffer, BufferPool
+    from hal.buffers import AlignedBuffer
     from hal.records import BodyId, SegmentRef
     from tiers.records import StoredPage
 
 __all__ = ["BodyRequest", "BodyWriter", "WrittenBody"]
 
-BUFFER_WAIT_S_MAX = 30.0  # then 503 SlowDown: the memory is out, and the client should come back
 INLINE_HASH_BYTES_MAX = 64 * 1024  # MD5 of this takes 90 us, about what a thread hop costs
 
 
@@ -83,7 +83,7 @@ class BodyWriter:
     def __init__(
         self,
         store: PageStore,
-        buffers: BufferPool,
+        buffers: RequestBuffers,
         *,
         hashing: trio.CapacityLimiter,
         now_us: Callable[[], int],
@@ -125,7 +125,7 @@ class _Transfer:
     def __init__(
         self,
         store: PageStore,
-        buffers: BufferPool,
+        buffers: RequestBuffers,
         request: BodyRequest,
         *,
         hashing: trio.CapacityLimiter,
@@ -255,20 +255,14 @@ class _Transfer:
         )
 
     async def _acquire(self, *, wanted_bytes: int | None = None) -> AlignedBuffer:
-        """A buffer for what is still to come: small bodies do not take a whole page's memory.
-
-        No deadlock: who waits here holds at most one other buffer, and that one is being written
-        and comes back by itself.
-        """
+        """A buffer for what is still to come: small bodies do not take a whole page's memory."""
         if wanted_bytes is None:
             wanted_bytes = PAGE_BYTES_MAX
             if self._request.expected_bytes is not None:
                 taken = self._page_count * PAGE_BYTES_MAX
                 wanted_bytes = min(PAGE_BYTES_MAX, max(self._request.expected_bytes - taken, 0))
         size = record_bytes(payload_bytes=wanted_bytes, annex_bytes=ANNEX_BYTES_MAX)
-        with trio.move_on_after(BUFFER_WAIT_S_MAX):
-            return await self._buffers.acquire(size)
-        raise S3Error(S3Code.SLOW_DOWN, headers={"retry-after": "5"})
+        return await self._buffers.acquire(size)
 
     async def _grow(self) -> None:
         """A body longer than announced outgrew its buffer; move to a full-sized one.

@@ -1,0 +1,97 @@
+"""Page stores on simulated devices."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from typing import TYPE_CHECKING
+
+from hal.geometry import ANNEX_BYTES_MAX, HEADER_BYTES, record_bytes
+from hal.memory_device import MemoryDevice
+from hal.records import BodyId, VolumeId
+from hal.volume import Volume
+from tests.contract.device import aligned
+from tiers.page_store import PageStore, RecordIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hal.device import Device
+    from tiers.records import StoredPage
+
+__all__ = ["APPLIANCE_UUID", "identity", "make_store", "open_volume", "read_back", "write_page"]
+
+APPLIANCE_UUID = uuid.UUID(int=1)
+SEGMENT_BYTES = 16 * 1024 * 1024
+
+
+async def open_volume(
+    device: Device, *, volume_id: int, tier: str, epoch: int, formats: bool
+) -> Volume:
+    """A volume on a device, formatted first if asked for."""
+    if formats:
+        await Volume.format(
+            device,
+            volume_id=VolumeId(volume_id),
+            volume_uuid=uuid.UUID(int=100 + volume_id),
+            appliance_uuid=APPLIANCE_UUID,
+            tier=tier,
+            segment_bytes=SEGMENT_BYTES,
+            created_us=1,
+        )
+    numbers = itertools.count(volume_id * 1_000_000 + epoch * 1_000)
+    return await Volume.open(
+        device,
+        appliance_uuid=APPLIANCE_UUID,
+        boot_epoch=epoch,
+        keep_free_bytes=0,
+        random_uuid=lambda: uuid.UUID(int=next(numbers)),
+        now_us=lambda: 1,
+    )
+
+
+async def make_store(
+    devices: Sequence[Device], *, epoch: int = 1, formats: bool = True
+) -> PageStore:
+    """A store over devices, the first one of tier `ssd`, the others of tier `hdd`."""
+    volumes = [
+        await open_volume(
+            device,
+            volume_id=number,
+            tier="ssd" if number == 1 else "hdd",
+            epoch=epoch,
+            formats=formats,
+        )
+        for number, device in enumerate(devices, start=1)
+    ]
+    store = PageStore(volumes, tier_order=("ssd", "hdd"))
+    await store.measure_rooms()
+    return store
+
+
+def make_device(*, capacity_bytes: int = 256 * 1024 * 1024) -> MemoryDevice:
+    """An empty simulated device."""
+    return MemoryDevice(capacity_bytes=capacity_bytes)
+
+
+def identity(body_id: int = 7, *, page_index: int = 0, is_last: bool = True) -> RecordIdentity:
+    """A header's words."""
+    return RecordIdentity(
+        tenant_id=1, body_id=BodyId(body_id), page_index=page_index, is_last=is_last, written_us=1
+    )
+
+
+async def write_page(
+    store: PageStore, payload: bytes, *, body_id: int = 7, annex: bytes = b""
+) -> StoredPage:
+    """One page of a body of its own."""
+    record = aligned(bytes(record_bytes(payload_bytes=len(payload), annex_bytes=ANNEX_BYTES_MAX)))
+    record[HEADER_BYTES : HEADER_BYTES + len(payload)] = payload
+    return await store.write_page(
+        record, payload_bytes=len(payload), identity=identity(body_id), annex=annex
+    )
+
+
+async def read_back(store: PageStore, page: StoredPage) -> bytes:
+    """The page's whole payload."""
+    return bytes(await store.read_page(page, aligned(bytes(page.extent.length_bytes))))
