@@ -25,6 +25,7 @@ __all__ = [
     "copy_index",
     "decode_superblock",
     "encode_superblock",
+    "find_superblock",
 ]
 
 SUPERBLOCK_NAME = "volume.superblock"
@@ -94,39 +95,42 @@ def encode_superblock(superblock: Superblock) -> bytes:
     return bytes(encoded)
 
 
+def find_superblock(data: bytes | bytearray | memoryview, *, where: str) -> Superblock | None:
+    """The newest intact copy in the superblock file's bytes; None where neither is intact.
+
+    Raises:
+        FormatUnknown: An intact copy of another version: a newer program was here, and the other
+            copy is stale.
+    """
+    copies = [
+        _find_copy(bytes(data[start : start + SUPERBLOCK_BYTES]), where=where)
+        for start in range(0, COPY_COUNT * SUPERBLOCK_BYTES, SUPERBLOCK_BYTES)
+    ]
+    found = [superblock for superblock in copies if superblock is not None]
+    return max(found, key=lambda superblock: superblock.sequence, default=None)
+
+
 def decode_superblock(data: bytes | bytearray | memoryview, *, where: str) -> Superblock:
     """The newest intact copy in the superblock file's bytes.
 
     Raises:
-        FormatUnknown: Neither copy is intact, or the newest is of another version.
+        FormatUnknown: Neither copy is intact, or one is of another version.
     """
-    found: list[Superblock] = []
-    reasons: list[FormatUnknown] = []
-    for index in range(COPY_COUNT):
-        block = bytes(data[index * SUPERBLOCK_BYTES : (index + 1) * SUPERBLOCK_BYTES])
-        try:
-            found.append(_decode_copy(block, where=f"{where} copy {index}"))
-        except FormatUnknown as error:
-            reasons.append(error)
-    if any(error.found.startswith("version") for error in reasons):
-        # An intact copy of another version: a newer program was here, the other copy is stale.
-        raise next(error for error in reasons if error.found.startswith("version"))
-    if not found:
-        raise reasons[0]
-    return max(found, key=lambda superblock: superblock.sequence)
+    superblock = find_superblock(data, where=where)
+    if superblock is None:
+        raise FormatUnknown(where, found="no intact copy", known=f"version {_FORMAT_VERSION}")
+    return superblock
 
 
-def _decode_copy(block: bytes, *, where: str) -> Superblock:
+def _find_copy(block: bytes, *, where: str) -> Superblock | None:
     if len(block) < SUPERBLOCK_BYTES:
-        raise FormatUnknown(where, found=f"{len(block)} bytes", known=str(SUPERBLOCK_BYTES))
+        return None
     fields = _FIXED.unpack_from(block)
     magic, version, volume_id, sequence, volume_uuid, appliance_uuid = fields[:6]
     segment_bytes, created_us, tier = fields[6:]
-    if magic != _MAGIC:
-        raise FormatUnknown(where, found=f"magic {magic.hex()}", known=_MAGIC.hex())
     (checksum,) = _CHECKSUM.unpack_from(block, _CHECKSUM_AT)
-    if checksum != crc32c(block[:_CHECKSUM_AT]):
-        raise FormatUnknown(where, found="a damaged copy", known="an intact one")
+    if magic != _MAGIC or checksum != crc32c(block[:_CHECKSUM_AT]):
+        return None
     if version != _FORMAT_VERSION:
         raise FormatUnknown(where, found=f"version {version}", known=str(_FORMAT_VERSION))
     return Superblock(

@@ -1,8 +1,8 @@
 """Writing and reading a volume's identity on a device.
 
-The two copies are written and flushed one after the other, so that a crash leaves at least the
-zeros it began with or one whole copy. A superblock file of nothing but zeros is a format that did
-not get that far, and may be formatted again.
+The two copies are written and flushed one after the other: once the first flush has returned, one
+copy is whole. A crash before that leaves a superblock file without an intact copy and nothing
+beside it; such a device holds nothing and may be formatted again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hal.superblock import (
     copy_index,
     decode_superblock,
     encode_superblock,
+    find_superblock,
 )
 
 if TYPE_CHECKING:
@@ -61,12 +62,18 @@ async def write_superblock(device: Device, superblock: Superblock) -> None:
 
 
 async def _refuse_formatted(device: Device, view: memoryview, size_bytes: int) -> None:
+    """Raise unless the superblock, the only file there, is what a cut-short format leaves."""
     if size_bytes == 0:
         return  # a crash between making the file and giving it room
     if size_bytes == _FILE_BYTES:
         await device.read_into(SUPERBLOCK_NAME, 0, view)
-        if not any(view):
-            return
+        try:
+            if find_superblock(view, where=device.name) is None:
+                return
+        except FormatUnknown as error:
+            raise VolumeForeign(
+                device.name, found=f"a volume of {error.found}", expected="an empty directory"
+            ) from error
     raise VolumeForeign(device.name, found="a volume", expected="an empty directory")
 
 
