@@ -1,0 +1,1 @@
+"""The command line: a thin client of the admin API, and the few commands that work on files."""
