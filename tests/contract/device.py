@@ -17,7 +17,7 @@ from hal.volume import Volume
 if TYPE_CHECKING:
     from hal.device import Device
 
-__all__ = ["BLOCK", "DeviceContract", "aligned", "open_volume"]
+__all__ = ["APPLIANCE", "BLOCK", "DeviceContract", "aligned", "format_device", "open_volume"]
 
 BLOCK = 4096
 APPLIANCE = uuid.UUID(int=7)
@@ -30,18 +30,23 @@ def aligned(data: bytes) -> memoryview:
     return view
 
 
+async def format_device(device: Device) -> None:
+    """Volume 1 of tier `ssd` with 8 MiB segments."""
+    await Volume.format(
+        device,
+        volume_id=VolumeId(1),
+        volume_uuid=uuid.UUID(int=1),
+        appliance_uuid=APPLIANCE,
+        tier="ssd",
+        segment_bytes=8 * 1024 * 1024,
+        created_us=1,
+    )
+
+
 async def open_volume(device: Device, *, boot_epoch: int = 1, keep_free_bytes: int = 0) -> Volume:
     """A volume with 8 MiB segments on the device, formatted if it is empty; ids count up."""
     if not await device.list_files():
-        await Volume.format(
-            device,
-            volume_id=VolumeId(1),
-            volume_uuid=uuid.UUID(int=1),
-            appliance_uuid=APPLIANCE,
-            tier="ssd",
-            segment_bytes=8 * 1024 * 1024,
-            created_us=1,
-        )
+        await format_device(device)
     numbers = iter(range(boot_epoch * 1000, boot_epoch * 1000 + 1000))
     return await Volume.open(
         device,

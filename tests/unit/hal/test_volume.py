@@ -25,7 +25,7 @@ from hal.records import Extent, SegmentId, SegmentRef, VolumeId
 from hal.segment import SegmentState, decode_segment_header, parse_segment_name
 from hal.superblock import SUPERBLOCK_NAME
 from hal.volume import SEGMENT_BYTES_MIN, Volume, plan_segment_bytes
-from tests.contract.device import APPLIANCE, BLOCK, aligned, open_volume
+from tests.contract.device import APPLIANCE, BLOCK, aligned, format_device, open_volume
 from tests.unit.hal.volumes import is_readable, write_record
 
 if TYPE_CHECKING:
@@ -37,18 +37,6 @@ FAILED = DeviceFailed("memory", "planned")
 
 def make_device(*, segments: int = 8) -> MemoryDevice:
     return MemoryDevice(capacity_bytes=segments * SEGMENT + 2 * BLOCK)
-
-
-async def format_device(device: Device) -> None:
-    await Volume.format(
-        device,
-        volume_id=VolumeId(1),
-        volume_uuid=uuid.UUID(int=1),
-        appliance_uuid=APPLIANCE,
-        tier="ssd",
-        segment_bytes=SEGMENT,
-        created_us=1,
-    )
 
 
 async def open_as(

@@ -6,6 +6,7 @@ is appended to what was there, and a scan finds no header that was not written.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from hal.faulty_device import Fault, FaultyDevice, Operation, OperationKind
 from hal.memory_device import MemoryDevice
 from hal.recovery import scan_segment
 from hal.volume import SEGMENT_BYTES_MIN, Volume
-from tests.contract.device import open_volume
+from tests.contract.device import format_device, open_volume
 from tests.unit.hal.volumes import StoredRecord, is_readable, make_payload, write_record
 
 if TYPE_CHECKING:
@@ -114,6 +115,25 @@ def cut_at(number: int, *, is_done: bool) -> Callable[[Operation], Fault | None]
         return Fault(error=error, is_done=is_done and operation.number == number)
 
     return plan
+
+
+async def test_a_format_cut_anywhere_leaves_a_volume_or_a_device_to_format() -> None:
+    for seed in range(30):
+        lots = random.Random(seed)
+        for number in range(1, 9):
+            inner = MemoryDevice(capacity_bytes=CAPACITY_BYTES)
+            device = FaultyDevice(inner, cut_at(number, is_done=lots.random() < 0.5))
+            with contextlib.suppress(DeviceFailed):
+                await format_device(device)
+            left = inner.crash(lots)
+            try:
+                volume = await open_volume(left) if await left.list_files() else None
+            except FormatUnknown:
+                volume = None
+            if volume is None:
+                await format_device(left)
+                volume = await open_volume(left)
+            assert await is_readable(volume, await write_record(volume, 1))
 
 
 @pytest.mark.slow
