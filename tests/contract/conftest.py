@@ -1,0 +1,43 @@
+"""Databases for the catalog's contract suites."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.catalog import schema
+from tests.catalog_fixtures import postgres_server, sqlite_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+__all__: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite catalog: to copy, not to open."""
+    path = tmp_path_factory.mktemp("catalog") / "template.db"
+    schema.upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_catalog_url(tmp_path: Path, sqlite_template: Path) -> str:
+    """A fresh SQLite catalog."""
+    return sqlite_url(tmp_path, sqlite_template)
+
+
+@pytest.fixture(scope="session")
+def postgres_databases() -> Iterator[Callable[[], str]]:
+    """Makes fresh PostgreSQL catalogs, on one server for the whole run."""
+    with postgres_server() as make:
+        yield make
+
+
+@pytest.fixture
+def postgres_catalog_url(postgres_databases: Callable[[], str]) -> str:
+    """A fresh PostgreSQL catalog."""
+    return postgres_databases()

@@ -1,0 +1,59 @@
+"""PostgreSQL keeps every catalog contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.catalog_buckets import BucketContract
+from tests.contract.catalog_commit import CommitContract
+from tests.contract.catalog_listings import ListingContract
+from tests.contract.catalog_quota import QuotaContract
+from tests.contract.catalog_reclaim import ReclaimContract
+from tests.contract.catalog_schema import SchemaContract
+from tests.contract.catalog_tenants import TenantContract
+from tests.contract.catalog_uploads import UploadContract
+from tests.contract.catalog_versions import VersionContract
+
+pytestmark = pytest.mark.postgres
+
+
+class OnPostgres:
+    @pytest.fixture
+    def catalog_url(self, postgres_catalog_url: str) -> str:
+        return postgres_catalog_url
+
+
+class TestBuckets(OnPostgres, BucketContract):
+    pass
+
+
+class TestCommit(OnPostgres, CommitContract):
+    pass
+
+
+class TestListings(OnPostgres, ListingContract):
+    pass
+
+
+class TestQuota(OnPostgres, QuotaContract):
+    pass
+
+
+class TestReclaim(OnPostgres, ReclaimContract):
+    pass
+
+
+class TestSchema(OnPostgres, SchemaContract):
+    pass
+
+
+class TestTenants(OnPostgres, TenantContract):
+    pass
+
+
+class TestUploads(OnPostgres, UploadContract):
+    pass
+
+
+class TestVersions(OnPostgres, VersionContract):
+    pass

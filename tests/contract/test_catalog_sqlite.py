@@ -1,0 +1,57 @@
+"""SQLite keeps every catalog contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.catalog_buckets import BucketContract
+from tests.contract.catalog_commit import CommitContract
+from tests.contract.catalog_listings import ListingContract
+from tests.contract.catalog_quota import QuotaContract
+from tests.contract.catalog_reclaim import ReclaimContract
+from tests.contract.catalog_schema import SchemaContract
+from tests.contract.catalog_tenants import TenantContract
+from tests.contract.catalog_uploads import UploadContract
+from tests.contract.catalog_versions import VersionContract
+
+
+class OnSqlite:
+    @pytest.fixture
+    def catalog_url(self, sqlite_catalog_url: str) -> str:
+        return sqlite_catalog_url
+
+
+class TestBuckets(OnSqlite, BucketContract):
+    pass
+
+
+class TestCommit(OnSqlite, CommitContract):
+    pass
+
+
+class TestListings(OnSqlite, ListingContract):
+    pass
+
+
+class TestQuota(OnSqlite, QuotaContract):
+    pass
+
+
+class TestReclaim(OnSqlite, ReclaimContract):
+    pass
+
+
+class TestSchema(OnSqlite, SchemaContract):
+    pass
+
+
+class TestTenants(OnSqlite, TenantContract):
+    pass
+
+
+class TestUploads(OnSqlite, UploadContract):
+    pass
+
+
+class TestVersions(OnSqlite, VersionContract):
+    pass
