@@ -188,7 +188,7 @@ class Connection:
                     return None
                 buffer.receive(bytes(data))
                 head = buffer.next_head()
-                if is_idle:
+                if is_idle and head is None:
                     is_idle = False
                     self._idle_scope = None
                     scope.deadline = trio.current_time() + limits.header_timeout_s

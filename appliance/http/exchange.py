@@ -57,7 +57,8 @@ class Exchange:
         self._left_bytes = head.content_length or 0
         self._continue_due = head.expects_continue and (head.is_chunked or self._left_bytes > 0)
         self._read_pace: Pace | None = None
-        self._start: HTTPResponseStartEvent | None = None
+        self._status = 0
+        self._start_lines = b""
         self._head_sent = False
         self._due_bytes: int | None = None
         self._sends_chunks = False
@@ -159,21 +160,19 @@ class Exchange:
             ResponseInvalid: The response is not what its head says; the connection will be cut.
         """
         if event["type"] == "http.response.start":
-            if self._start is not None:
+            if self._start_lines:
                 raise ResponseInvalid("the response was started twice")
-            self._start = event
+            self._accept_start(event)
             return
         if event["type"] != "http.response.body":
             raise ResponseInvalid(f"{event['type']} is not part of a plain response")
-        if self._start is None or self.is_finished:
+        if not self._start_lines or self.is_finished:
             raise ResponseInvalid("a body outside of a response")
         body: bytes | memoryview = event.get("body", b"")
         more_body = event.get("more_body", False)
         prefix = b""
         if not self._head_sent:
-            prefix = self._format_head(
-                self._start, whole_body_bytes=None if more_body else len(body)
-            )
+            prefix = self._finish_head(whole_body_bytes=None if more_body else len(body))
         if self._sends_no_body:
             body = b""
         self._account_body(len(body), is_last=not more_body)
@@ -224,47 +223,48 @@ class Exchange:
             self.peer_is_gone = True
             raise ClientDisconnected from error
 
-    def _format_head(self, start: HTTPResponseStartEvent, *, whole_body_bytes: int | None) -> bytes:
-        """The response's head; settles how its body is framed and whether the connection stays."""
-        status = start["status"]
-        lines = [format_status_line(status)]
+    def _accept_start(self, start: HTTPResponseStartEvent) -> None:
+        """Check and format the response's start; nothing has changed where it is refused."""
+        due_bytes: int | None = None
+        must_close = self.must_close
+        lines = [format_status_line(start["status"])]
         for name, value in start["headers"]:
             if name == b"content-length":
-                if not value.isdigit() or self._due_bytes is not None:
+                if not value.isdigit() or due_bytes is not None:
                     raise ResponseInvalid("the response states no proper content-length")
-                self._due_bytes = int(value)
+                due_bytes = int(value)
             elif name == b"connection":
-                self.must_close = self.must_close or value.lower() == b"close"
+                must_close = must_close or value.lower() == b"close"
                 continue
             elif name == b"transfer-encoding":
                 raise ResponseInvalid("transfer codings are the server's matter")
             lines.append(b"%b: %b\r\n" % (name, value))
-        self._settle_framing(status, lines, whole_body_bytes=whole_body_bytes)
-        if self._must_leave_body():
-            self.must_close = True
-        if self.must_close:
-            lines.append(b"connection: close\r\n")
         head = b"".join(lines)
         # A line end inside a name or a value would split the response.
         if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
             raise ResponseInvalid("a response header holds a control character")
-        return head + b"\r\n"
+        self._status, self._start_lines = start["status"], head
+        self._due_bytes, self.must_close = due_bytes, must_close
 
-    def _settle_framing(
-        self, status: int, lines: list[bytes], *, whole_body_bytes: int | None
-    ) -> None:
-        if status in {204, 304} or self._head.method == "HEAD":
+    def _finish_head(self, *, whole_body_bytes: int | None) -> bytes:
+        """The response's head; settles how its body is framed and whether the connection stays."""
+        framing_line = b""
+        if self._status in {204, 304} or not self.wants_content:
             self._sends_no_body = True
         elif self._due_bytes is None:
             if whole_body_bytes is not None:
                 self._due_bytes = whole_body_bytes
-                lines.append(b"content-length: %d\r\n" % whole_body_bytes)
+                framing_line = b"content-length: %d\r\n" % whole_body_bytes
             elif self._head.is_http_11:
                 self._sends_chunks = True
-                lines.append(b"transfer-encoding: chunked\r\n")
+                framing_line = b"transfer-encoding: chunked\r\n"
             else:
                 # HTTP/1.0 has no other framing; a response cut short ends in RST, not in FIN.
                 self.must_close = True
+        if self._must_leave_body():
+            self.must_close = True
+        close_line = b"connection: close\r\n" if self.must_close else b""
+        return self._start_lines + framing_line + close_line + b"\r\n"
 
     def _must_leave_body(self) -> bool:
         """True where the rest of the body is too much to read for the connection's sake.
