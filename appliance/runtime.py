@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-HASHING_SLOTS = 2  # MD5 of a last page; more threads than cores only take turns
+COMPUTING_SLOTS = 2  # hashing, XML; more threads than cores only take turns
 ROOMS_INTERVAL_S = 5.0  # how stale placement's idea of free space may be
 EXPIRY_INTERVAL_S = 600.0
 COMPLETED_KEPT_US = 24 * 3600 * 1_000_000  # a retried Complete gets its answer for a day
@@ -221,13 +221,14 @@ class Appliance:
                 partial(bodies.list_pages, body_id=body_id, first_index=first_index, limit=limit)
             )
 
+        computing = trio.CapacityLimiter(COMPUTING_SLOTS)
         services = Services(
             catalog=catalog,
             store=store,
             writer=BodyWriter(
                 store,
                 self._buffers,
-                hashing=trio.CapacityLimiter(HASHING_SLOTS),
+                hashing=computing,
                 now_us=self._clock.now_us,
             ),
             reader=ObjectReader(store, self._buffers, self._pins, list_pages=list_pages),
@@ -244,6 +245,7 @@ class Appliance:
             ),
             token_key=box.mac_key("continuation-token"),
             random_bytes=os.urandom,
+            computing=computing,
         )
         return S3Service(
             services,

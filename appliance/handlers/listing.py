@@ -60,7 +60,7 @@ async def list_objects_v2(operation: ListObjectsV2, request: S3Request) -> Respo
     bucket = await request.load_bucket(operation.bucket)
     secret = request.services.token_key
     after = operation.start_after
-    if operation.continuation_token is not None:
+    if operation.continuation_token:  # an empty one begins at the beginning, as at S3
         after = decode_token(
             TOKEN_KIND, bucket.bucket_id, operation.continuation_token, secret=secret
         )

@@ -10,6 +10,8 @@ import base64
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import trio
+
 from appliance.catalog import buckets, tenants, uploads
 from appliance.catalog.records import (
     Bucket,
@@ -252,7 +254,9 @@ async def complete_multipart_upload(
     document = await receive_document(
         request, bytes_max=COMPLETE_XML_BYTES_MAX, is_checksum_of_body=False
     )
-    listed = parse_complete_upload(document)
+    listed = await trio.to_thread.run_sync(
+        parse_complete_upload, document, limiter=request.services.computing
+    )
     upload = await load_upload(
         request,
         bucket=operation.bucket,

@@ -12,6 +12,8 @@ from appliance.s3.errors import S3Error
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import trio
+
     from appliance.catalog.engine import Catalog
     from appliance.catalog.records import Bucket
     from appliance.catalog.unit import Connection
@@ -57,6 +59,7 @@ class Services:
     Attributes:
         token_key: Key of the MAC over continuation tokens.
         random_bytes: Unguessable bytes, for upload ids.
+        computing: Threads for work that would hold the event loop for long.
     """
 
     catalog: Catalog
@@ -68,6 +71,7 @@ class Services:
     limits: S3Limits
     token_key: bytes
     random_bytes: Callable[[int], bytes]
+    computing: trio.CapacityLimiter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
