@@ -286,7 +286,7 @@ async def test_a_segment_that_another_process_made_is_found_when_asked_for() -> 
 
     with pytest.raises(MediumError, match="no such segment"):
         mine.segment_uuid(stored.extent.segment_id)
-    assert not mine.may_remove(stored.extent.segment_id)
+    assert not mine.is_sealed(stored.extent.segment_id)
     found = await mine.resolve_segment(stored.extent.segment_id)
 
     assert found == other.segment_uuid(stored.extent.segment_id)
@@ -468,15 +468,15 @@ async def test_a_segment_goes_when_all_in_it_is_settled_or_punched() -> None:
     volume = await open_volume(device)
     first, second = await write_record(volume, 1), await write_record(volume, 2)
     segment_id = first.extent.segment_id
-    assert not volume.may_remove(segment_id)
+    assert not volume.is_sealed(segment_id)
     await volume.seal_open_segments()
     await volume.punch([first.extent])
-    assert not volume.may_remove(segment_id)  # a commit may still name the second
+    assert not volume.is_sealed(segment_id)  # a commit may still name the second
     with pytest.raises(AssertionError):
         await volume.remove_segment(segment_id)
 
     volume.settle([second.extent])
-    assert volume.may_remove(segment_id)
+    assert volume.is_sealed(segment_id)
     await volume.remove_segment(segment_id)
 
     assert volume.list_segments() == []
@@ -498,7 +498,7 @@ async def test_a_segment_of_an_earlier_start_may_go() -> None:
     await write_record(await open_volume(device, boot_epoch=1), 1)
     volume = await open_volume(device, boot_epoch=2)
     [facts] = volume.list_segments()
-    assert volume.may_remove(facts.segment_id)
+    assert volume.is_sealed(facts.segment_id)
 
     await volume.remove_segment(facts.segment_id)
 

@@ -77,7 +77,7 @@ async def live(device: FaultyDevice, ledger: Ledger) -> None:
     await write(99, 4000)  # never acknowledged
     first_segment = ledger.written[0].extent.segment_id
     await free(volume, ledger, [r for r in ledger.owed if r.extent.segment_id == first_segment])
-    if volume.may_remove(first_segment):
+    if volume.is_sealed(first_segment):
         await volume.remove_segment(first_segment)
     await volume.seal_open_segments()
 
