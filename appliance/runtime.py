@@ -32,8 +32,9 @@ from appliance.http.asgi import RequestRecord, S3Application
 from appliance.http.early_answer import EarlyAnswers, render_error_document
 from appliance.http.health import HealthApplication
 from appliance.identity import Identity, load_identity
-from appliance.key_file import load_keys
+from appliance.key_file import cancel_rotation, finish_rotation, load_keys
 from appliance.keyring import KeyRing
+from appliance.log import start_log
 from appliance.metrics import Metrics
 from appliance.objects.buffers import RequestBuffers
 from appliance.objects.identities import BodyIds
@@ -53,6 +54,7 @@ from tiers.reclaimer import Reclaimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
 
     from appliance.settings import Settings
     from hal.records import BodyId, SegmentRef
@@ -100,7 +102,9 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         CatalogError, HalError, VolumeMismatch, SecretsError: What keeps the appliance from
             starting.
     """
-    await Appliance(settings, clock=SystemClock()).run(on_ready)
+    clock = SystemClock()
+    start_log(settings.log, clock=clock)
+    await Appliance(settings, clock=clock).run(on_ready)
 
 
 class Appliance:
@@ -133,11 +137,7 @@ class Appliance:
             )
             resources.push_async_callback(catalog.aclose)
             identity = self._identity = await catalog.read(load_identity)
-            box = SecretBox.open(
-                load_keys(self._settings.secrets.key_file),
-                identity.wrapped_data_key,
-                where=str(self._settings.secrets.key_file),
-            )
+            box = _open_box(self._settings.secrets.key_file, identity.wrapped_data_key)
             async with open_pipeline() as committing:
                 await committing.start(catalog.run)
                 await self._run_storage(catalog, identity, box, resources, on_ready)
@@ -369,6 +369,22 @@ class Appliance:
                 gauges=("total_bytes", "free_bytes"),
                 labels=labels,
             )
+
+
+def _open_box(key_file: Path, wrapped_data_key: bytes) -> SecretBox:
+    """The secrets' box; a change of keys that a crash interrupted comes to its end first.
+
+    Raises:
+        KeyFileWrong: The key file is unusable or belongs to another appliance.
+    """
+    candidates = load_keys(key_file)
+    box = SecretBox.open(candidates, wrapped_data_key, where=str(key_file))
+    for staged in candidates[1:]:
+        if box.is_wrapped_by(staged):
+            finish_rotation(key_file)
+        else:
+            cancel_rotation(key_file)
+    return box
 
 
 async def _obey_signals(servers: Servers) -> None:
