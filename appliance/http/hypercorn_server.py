@@ -42,11 +42,20 @@ async def serve_with_hypercorn(
     address: ListenAddress | UnixAddress,
     shutdown: trio.Event,
     tls: TlsFiles | None = None,
+    is_dated: bool = False,
     task_status: trio.TaskStatus[BoundAddress | UnixAddress] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `shutdown` is set; started with the address really bound.
 
     The caller decides whether a TCP address may go without TLS (`check_plain_http_allowed`).
+
+    Args:
+        app: The application.
+        address: Where to listen.
+        shutdown: Set by the caller to stop.
+        tls: Certificate and key, for TCP.
+        is_dated: True where the application sends `date` itself, as `S3Application` does.
+        task_status: Told where the listener really is.
 
     Raises:
         ListenAddressTaken: Something else listens there.
@@ -55,6 +64,7 @@ async def serve_with_hypercorn(
         ssl.SSLError: The certificate and key are not usable.
     """
     config = _make_config()
+    config.include_date_header = not is_dated
     if tls is not None:
         build_tls_context(tls)  # fails here, before a socket is open, where the files are wrong
         config.certfile, config.keyfile = str(tls.certificate_path), str(tls.key_path)
@@ -94,7 +104,6 @@ def _make_config() -> Config:
     config.keep_alive_timeout = _KEEP_ALIVE_S
     config.graceful_timeout = _STOP_GRACE_S
     config.include_server_header = False
-    config.include_date_header = True
     config.accesslog = None
     config.errorlog = logging.getLogger("appliance.http.hypercorn")
     return config
