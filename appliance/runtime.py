@@ -280,7 +280,9 @@ class Appliance:
             admin=AdminApplication(state),
             admin_remote=AdminApplication(state, bearer_token=token) if token else None,
             health=HealthApplication(
-                is_ready=lambda: self._is_ready, render_metrics=self._metrics.render
+                is_ready=lambda: self._is_ready,
+                render_metrics=self._metrics.render,
+                bearer_token=load_token(self._settings.metrics.token_file),
             ),
         )
 

@@ -43,9 +43,7 @@ def split(data: bytes, size: int) -> list[bytes]:
 def make_reader(
     store: PageStore, buffers: RequestBuffers, written: Sequence[WrittenBody]
 ) -> tuple[ObjectReader, BodyPins]:
-    pages = {page.body_id: [] for body in written for page in body.body.pages}
-    for body in written:
-        pages[body.body.body_id] = list(body.body.pages)
+    pages = {body.body.body_id: list(body.body.pages) for body in written}
     pins = BodyPins()
 
     async def list_pages(body_id: BodyId, first: int, limit: int) -> list[StoredPage]:
@@ -311,7 +309,7 @@ async def test_reading_holds_at_most_two_buffers() -> None:
     stream = await reader.open_stream(slices, Span(first=0, last=len(payload) - 1))
     most = 0
 
-    async def watch(_: bytes | memoryview) -> None:
+    async def watch(_piece: bytes | memoryview) -> None:
         nonlocal most
         for _ in range(20):
             await trio.lowlevel.checkpoint()
