@@ -14,16 +14,13 @@ what was written before is lost or unknown.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
-from hal.buffers import AlignedBuffer
-from hal.errors import DeviceFailed, DeviceFull, HalError, MediumError, VolumeForeign
-from hal.geometry import RECORD_BYTES_MAX, align_down, is_aligned
+from hal.errors import DeviceFailed, HalError, VolumeForeign
+from hal.geometry import RECORD_BYTES_MAX, is_aligned
 from hal.records import Capacity, DeviceFacts, Extent, SegmentId, VolumeId
 from hal.segment import (
     EPOCH_SHIFT,
@@ -32,13 +29,12 @@ from hal.segment import (
     SegmentFacts,
     SegmentHeader,
     SegmentState,
-    boot_epoch_of,
-    encode_segment_header,
     format_segment_name,
-    parse_segment_name,
     step,
 )
-from hal.superblock import SUPERBLOCK_NAME, Superblock
+from hal.segment_file import SEGMENT_BYTES_MIN, create_segment_file
+from hal.segment_table import KnownSegment, SegmentTable
+from hal.superblock import Superblock
 from hal.volume_format import load_superblock, write_superblock
 
 if TYPE_CHECKING:
@@ -48,10 +44,7 @@ if TYPE_CHECKING:
 
     from hal.device import Device
 
-__all__ = ["SEGMENT_BYTES_MIN", "Volume", "VolumeStatistics", "plan_segment_bytes"]
-
-SEGMENT_BYTES_MIN = 8 * 1024 * 1024  # holds one full record; smaller ones only cost names
-assert SEGMENT_BYTES_MIN >= SEGMENT_HEADER_BYTES + RECORD_BYTES_MAX
+__all__ = ["SEGMENT_BYTES_MIN", "Volume", "VolumeStatistics"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,44 +63,6 @@ class VolumeStatistics:
     records_reserved: int
     reserved_bytes: int
     unknown_files: tuple[str, ...]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Segment:
-    """What the volume holds of one segment file.
-
-    `writes_ended` and `writes_flushed` count finished writes: equal numbers mean clean. `unsettled`
-    has the offsets handed out here that are neither settled nor punched.
-    """
-
-    segment_id: SegmentId
-    segment_uuid: uuid.UUID
-    name: str
-    size_bytes: int
-    state: SegmentState
-    end: int | None = None
-    writes_ended: int = 0
-    writes_flushed: int = 0
-    unsettled: set[int] = field(default_factory=set)
-
-
-def plan_segment_bytes(
-    *, free_bytes: int, keep_free_bytes: int, segment_bytes: int, record_bytes: int
-) -> int | None:
-    """How large the next segment may be; None when there is no room for any.
-
-    The full size where it fits beside what must stay free; otherwise the half, the quarter and so
-    on, down to 8 MiB, which holds any record. Multiples of 4,096.
-    """
-    assert segment_bytes >= SEGMENT_BYTES_MIN
-    assert SEGMENT_HEADER_BYTES + record_bytes <= SEGMENT_BYTES_MIN
-    usable_bytes = free_bytes - keep_free_bytes
-    size = segment_bytes
-    while size > usable_bytes:
-        if size == SEGMENT_BYTES_MIN:
-            return None
-        size = max(align_down(size // 2), SEGMENT_BYTES_MIN)  # rounds down to 4,096
-    return size
 
 
 class Volume:
@@ -134,9 +89,8 @@ class Volume:
         self._keep_free_bytes = keep_free_bytes
         self._random_uuid = random_uuid
         self._now_us = now_us
-        self._segments: dict[SegmentId, _Segment] = {}
-        self._unknown_files: tuple[str, ...] = ()
-        self._open_segment: _Segment | None = None
+        self._table = SegmentTable(device)
+        self._open_segment: KnownSegment | None = None
         self._next_counter = 0
         self._creation_lock = trio.Lock()
         self._records_reserved = 0
@@ -226,8 +180,9 @@ class Volume:
             random_uuid=random_uuid,
             now_us=now_us,
         )
-        await volume.refresh()
-        volume._continue_counter()
+        await volume._table.refresh()
+        # Should this epoch have been here before, its ids are not used again.
+        volume._next_counter = volume._table.next_counter(boot_epoch)
         return volume
 
     @property
@@ -304,7 +259,7 @@ class Volume:
         twice, or an extent of another start, changes nothing.
         """
         for extent in extents:
-            segment = self._segments.get(extent.segment_id)
+            segment = self._table.find_known(extent.segment_id)
             if segment is not None:
                 segment.unsettled.discard(extent.offset)
 
@@ -316,7 +271,7 @@ class Volume:
         wrong a moment later. Of another process's segments nothing but their file is known here:
         whether that process still appends is the caller's to find out.
         """
-        segment = self._segments.get(segment_id)
+        segment = self._table.find_known(segment_id)
         return (
             segment is not None and segment.state is SegmentState.SEALED and not segment.unsettled
         )
@@ -344,7 +299,7 @@ class Volume:
         """
         assert extent.volume_id == self.volume_id
         assert len(record) == extent.length_bytes
-        segment = self._segments[extent.segment_id]
+        segment = self._table.load_known(extent.segment_id)
         assert segment.end is not None, "a segment of an earlier start is never written"
         assert extent.offset >= SEGMENT_HEADER_BYTES
         assert extent.offset + extent.length_bytes <= segment.end
@@ -377,7 +332,7 @@ class Volume:
         assert extent.volume_id == self.volume_id
         assert is_aligned(record_offset)
         assert record_offset + len(target) <= extent.length_bytes
-        segment = await self._load_segment(extent.segment_id)
+        segment = await self._table.load(extent.segment_id)
         await self._device.read_into(
             segment.name, extent.offset + record_offset, target, check=check
         )
@@ -388,10 +343,7 @@ class Volume:
         Raises:
             MediumError: The segment is not known here.
         """
-        segment = self._segments.get(segment_id)
-        if segment is None:
-            raise self._no_segment(segment_id)
-        return segment.segment_uuid.bytes
+        return self._table.load_known(segment_id).segment_uuid.bytes
 
     async def resolve_segment(self, segment_id: SegmentId) -> bytes:
         """The segment's UUID, 16 bytes, looking for it on the device if another process made it.
@@ -399,7 +351,7 @@ class Volume:
         Raises:
             MediumError: There is no such segment.
         """
-        return (await self._load_segment(segment_id)).segment_uuid.bytes
+        return (await self._table.load(segment_id)).segment_uuid.bytes
 
     async def flush(self, segment_ids: Collection[SegmentId]) -> Mapping[SegmentId, HalError]:
         """Make every record written to these segments durable, in parallel.
@@ -415,13 +367,13 @@ class Volume:
         """
         failed: dict[SegmentId, HalError] = {}
 
-        async def flush_one(segment: _Segment) -> None:
+        async def flush_one(segment: KnownSegment) -> None:
             try:
                 await self._flush_segment(segment)
             except HalError as error:
                 failed[segment.segment_id] = error
 
-        segments = [self._segments[segment_id] for segment_id in set(segment_ids)]
+        segments = [self._table.load_known(segment_id) for segment_id in set(segment_ids)]
         if len(segments) == 1:
             await flush_one(segments[0])
             return failed
@@ -451,7 +403,7 @@ class Volume:
             assert extent.offset >= SEGMENT_HEADER_BYTES
             by_segment.setdefault(extent.segment_id, []).append(extent)
         for segment_id, parts in by_segment.items():
-            segment = await self._find_segment(segment_id)
+            segment = await self._table.find(segment_id)
             if segment is None:
                 continue
             try:
@@ -470,12 +422,12 @@ class Volume:
             MediumError: There is no such segment.
             DeviceError: It could not be removed.
         """
-        segment = await self._load_segment(segment_id)
+        segment = await self._table.load(segment_id)
         assert not segment.unsettled, "a commit may still name what lies here"
         removed = step(segment.state, SegmentEvent.REMOVE)
         await self._device.remove_file(segment.name)
         segment.state = removed
-        self._segments.pop(segment_id, None)
+        self._table.forget(segment_id)
         await self._device.flush_directory()
 
     async def seal_open_segments(self) -> None:
@@ -487,55 +439,24 @@ class Volume:
         async with self._creation_lock:
             await self._seal_open_segment()
 
-    async def refresh(self) -> None:
-        """Look at the device for segments that other processes made or removed."""
-        sizes = await self._device.list_files()
-        unknown: list[str] = []
-        for name, size_bytes in sizes.items():
-            parsed = parse_segment_name(name)
-            if parsed is None:
-                if name != SUPERBLOCK_NAME:
-                    unknown.append(name)
-                continue
-            segment_id, segment_uuid = parsed
-            if segment_id not in self._segments:
-                self._segments[segment_id] = _Segment(
-                    segment_id=segment_id,
-                    segment_uuid=segment_uuid,
-                    name=name,
-                    size_bytes=size_bytes,
-                    state=SegmentState.SEALED,
-                )
-        for segment in list(self._segments.values()):
-            # One of ours is forgotten only by `remove_segment`, whatever a listing raced with.
-            if segment.end is None and segment.name not in sizes:
-                del self._segments[segment.segment_id]
-        self._unknown_files = tuple(sorted(unknown))
-
     def list_segments(self) -> list[SegmentFacts]:
         """Every known segment, by id."""
-        return [
-            SegmentFacts(
-                segment_id=segment.segment_id,
-                segment_uuid=segment.segment_uuid,
-                size_bytes=segment.size_bytes,
-                boot_epoch=boot_epoch_of(segment.segment_id),
-                state=segment.state,
-                written_bytes=segment.end,
-            )
-            for _, segment in sorted(self._segments.items())
-        ]
+        return self._table.list_facts()
+
+    async def refresh(self) -> None:
+        """Look at the device for segments that other processes made or removed."""
+        await self._table.refresh()
 
     def statistics(self) -> VolumeStatistics:
         """Segments by state, and counts since open."""
-        states = [segment.state for segment in self._segments.values()]
+        states = [facts.state for facts in self._table.list_facts()]
         return VolumeStatistics(
             segments_open=states.count(SegmentState.OPEN),
             segments_sealed=states.count(SegmentState.SEALED),
             segments_poisoned=states.count(SegmentState.POISONED),
             records_reserved=self._records_reserved,
             reserved_bytes=self._reserved_bytes,
-            unknown_files=self._unknown_files,
+            unknown_files=self._table.unknown_files,
         )
 
     async def measure_capacity(self) -> Capacity:
@@ -545,13 +466,6 @@ class Volume:
     async def aclose(self) -> None:
         """Close the device. Open segments are left as they are: see `seal_open_segments`."""
         await self._device.aclose()
-
-    def _continue_counter(self) -> None:
-        """Go on behind the ids on the device, should this epoch have been here before."""
-        for segment_id in self._segments:
-            if boot_epoch_of(segment_id) == self._boot_epoch:
-                counter = segment_id & ((1 << EPOCH_SHIFT) - 1)
-                self._next_counter = max(self._next_counter, counter + 1)
 
     def _place(self, record_bytes: int) -> Extent | None:
         """The next place in the open segment, if it has one of this length."""
@@ -567,67 +481,34 @@ class Volume:
         self._reserved_bytes += record_bytes
         return extent
 
-    async def _create_segment(self, record_bytes: int) -> _Segment:
+    async def _create_segment(self, record_bytes: int) -> KnownSegment:
         counter = self._next_counter
         self._next_counter += 1  # not used again, whatever happens below
         assert counter < 1 << EPOCH_SHIFT
-        segment_id = SegmentId(self._boot_epoch << EPOCH_SHIFT | counter)
-        segment_uuid = self._random_uuid()
-        name = format_segment_name(segment_id, segment_uuid)
-        size_bytes = await self._preallocate(name, record_bytes)
         header = SegmentHeader(
-            segment_id=segment_id,
-            segment_uuid=segment_uuid,
+            segment_id=SegmentId(self._boot_epoch << EPOCH_SHIFT | counter),
+            segment_uuid=self._random_uuid(),
             volume_uuid=self.uuid,
             boot_epoch=self._boot_epoch,
             created_us=self._now_us(),
         )
-        try:
-            with AlignedBuffer(SEGMENT_HEADER_BYTES) as buffer:
-                buffer.view[:] = encode_segment_header(header)
-                await self._device.write(name, 0, buffer.view)
-            await self._device.flush(name)
-            await self._device.flush_directory()
-        except HalError:
-            # Best effort: a file that stays is an empty sealed segment to the next start.
-            with contextlib.suppress(HalError):
-                await self._device.remove_file(name)
-            raise
-        segment = _Segment(
-            segment_id=segment_id,
-            segment_uuid=segment_uuid,
-            name=name,
+        size_bytes = await create_segment_file(
+            self._device,
+            header,
+            segment_bytes=self.segment_bytes,
+            keep_free_bytes=self._keep_free_bytes,
+            record_bytes=record_bytes,
+        )
+        segment = KnownSegment(
+            segment_id=header.segment_id,
+            segment_uuid=header.segment_uuid,
+            name=format_segment_name(header.segment_id, header.segment_uuid),
             size_bytes=size_bytes,
             state=SegmentState.OPEN,
             end=SEGMENT_HEADER_BYTES,
         )
-        self._segments[segment_id] = segment
+        self._table.add(segment)
         return segment
-
-    async def _preallocate(self, name: str, record_bytes: int) -> int:
-        """Make the file as large as room allows, and return its size."""
-        free_bytes = (await self._device.measure_capacity()).free_bytes
-        while True:
-            size_bytes = plan_segment_bytes(
-                free_bytes=free_bytes,
-                keep_free_bytes=self._keep_free_bytes,
-                segment_bytes=self.segment_bytes,
-                record_bytes=record_bytes,
-            )
-            if size_bytes is None:
-                raise DeviceFull(
-                    self._device.name,
-                    f"{free_bytes} bytes free, {self._keep_free_bytes} of them kept",
-                )
-            try:
-                await self._device.create_file(name, size_bytes=size_bytes)
-            except DeviceFull:
-                if size_bytes == SEGMENT_BYTES_MIN:
-                    raise
-                # The count was optimistic (metadata, quota, fragmentation): act as if it said less.
-                free_bytes = self._keep_free_bytes + size_bytes - 1
-            else:
-                return size_bytes
 
     async def _seal_open_segment(self) -> None:
         segment = self._open_segment
@@ -642,7 +523,7 @@ class Volume:
             segment.size_bytes = segment.end
             segment.writes_ended += 1
 
-    async def _flush_segment(self, segment: _Segment) -> None:
+    async def _flush_segment(self, segment: KnownSegment) -> None:
         await trio.lowlevel.checkpoint()
         self._check_not_poisoned(segment)
         ended = segment.writes_ended
@@ -657,7 +538,7 @@ class Volume:
         self._check_not_poisoned(segment)
         segment.writes_flushed = max(segment.writes_flushed, ended)
 
-    async def _punch_segment(self, segment: _Segment, extents: list[Extent]) -> None:
+    async def _punch_segment(self, segment: KnownSegment, extents: list[Extent]) -> None:
         for extent in extents:
             await self._device.punch(segment.name, extent.offset, extent.length_bytes)
             segment.writes_ended += 1
@@ -665,32 +546,11 @@ class Volume:
         if segment.state is not SegmentState.POISONED:
             await self._flush_segment(segment)
 
-    def _poison(self, segment: _Segment) -> None:
+    def _poison(self, segment: KnownSegment) -> None:
         segment.state = step(segment.state, SegmentEvent.POISON)
         if self._open_segment is segment:
             self._open_segment = None
 
-    def _check_not_poisoned(self, segment: _Segment) -> None:
+    def _check_not_poisoned(self, segment: KnownSegment) -> None:
         if segment.state is SegmentState.POISONED:
             raise DeviceFailed(self._device.name, f"{segment.name} is poisoned by a failed flush")
-
-    async def _find_segment(self, segment_id: SegmentId) -> _Segment | None:
-        if segment_id not in self._segments:
-            await self.refresh()
-        return self._segments.get(segment_id)
-
-    async def _load_segment(self, segment_id: SegmentId) -> _Segment:
-        segment = await self._find_segment(segment_id)
-        if segment is None:
-            raise self._no_segment(segment_id)
-        return segment
-
-    def _no_segment(self, segment_id: SegmentId) -> MediumError:
-        return MediumError(
-            self._device.name,
-            file_name=f"segment {segment_id:016x}",
-            offset=0,
-            length_bytes=0,
-            errno=errno.ENOENT,
-            reason="no such segment",
-        )

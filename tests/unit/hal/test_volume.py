@@ -23,8 +23,9 @@ from hal.geometry import RECORD_BYTES_MAX
 from hal.memory_device import MemoryDevice
 from hal.records import Extent, SegmentId, SegmentRef, VolumeId
 from hal.segment import SegmentState, decode_segment_header, parse_segment_name
+from hal.segment_file import SEGMENT_BYTES_MIN, plan_segment_bytes
 from hal.superblock import SUPERBLOCK_NAME
-from hal.volume import SEGMENT_BYTES_MIN, Volume, plan_segment_bytes
+from hal.volume import Volume
 from tests.contract.device import APPLIANCE, BLOCK, aligned, format_device, open_volume
 from tests.unit.hal.volumes import is_readable, write_record
 
