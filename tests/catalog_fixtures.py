@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -87,9 +88,14 @@ class CatalogDesk:
         self.now_us = 1_000
         self._bodies = count(1 << 32 | 1)
 
+    def start_bodies_at(self, body_id: BodyId) -> None:
+        """Number bodies from here, so that several desks at one catalog do not collide."""
+        self._bodies = count(body_id)
+
     async def commit(
         self, unit: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
+        """Run a unit in a group commit."""
         return await self.catalog.commit(lambda connection: unit(connection, *args, **kwargs))
 
     async def read(
@@ -127,7 +133,7 @@ class CatalogDesk:
     def make_body(self, size_bytes: int = 10) -> NewBody:
         """A body of full pages and a last shorter one, each in a place of its own."""
         body_id = BodyId(next(self._bodies))
-        serial = (body_id - (1 << 32)) * 64
+        serial = (body_id & 0xFFFF_FFFF) * 64
         sizes = [PAGE_BYTES_MAX] * (size_bytes // PAGE_BYTES_MAX)
         if size_bytes % PAGE_BYTES_MAX or not sizes:
             sizes.append(size_bytes % PAGE_BYTES_MAX)
@@ -176,13 +182,14 @@ class CatalogDesk:
         etag: str = "e1",
         conditions: WriteConditions | None = None,
     ) -> PutOutcome:
-        return await self.commit(
+        unit = partial(
             versions.put_version,
             new=self.make_version(bucket, key, etag=etag),
             body=self.make_body(size_bytes),
             conditions=conditions or WriteConditions(),
             now_us=self.now_us,
         )
+        return await self.catalog.commit(unit, order=bucket.tenant_id)
 
     async def delete(
         self,

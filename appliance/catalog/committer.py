@@ -8,8 +8,9 @@ No timer. A batch is whatever arrived while the previous one was committed, up t
 3. COMMIT; only then are the submitters woken, with values or exceptions.
 
 An error of COMMIT itself, or an I/O error on the way, leaves the outcome unknown or the database
-unfit: every member is told `CatalogUnavailable`, and the committer stops for good. A conflict with
-another worker (PostgreSQL) runs the whole batch again, so a unit changes nothing but the database.
+unfit: every member is told `CatalogUnavailable`, and the committer stops for good. A full disk is
+neither: that batch is refused and the next one tried. A conflict with another worker (PostgreSQL)
+runs the whole batch again, so a unit changes nothing but the database.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import trio
 from sqlalchemy import exc
 
-from appliance.catalog.dialects import is_conflict, is_postgres, is_transaction_lost, translate
+from appliance.catalog.dialects import (
+    is_conflict,
+    is_full,
+    is_postgres,
+    is_transaction_lost,
+    translate,
+)
 from appliance.catalog.errors import CatalogBusy, CatalogError, CatalogUnavailable
 from hal.records import SegmentRef
 
@@ -206,6 +213,9 @@ class GroupCommitter:
                     self._commits += 1
                 break
             except exc.DBAPIError as error:
+                if is_full(error):
+                    self._refuse(ready, CatalogUnavailable(f"no room: {error.orig}"))
+                    break
                 if not is_conflict(error):
                     # Nothing was committed, but a database that fails so is not written to again.
                     raise CatalogUnavailable(str(translate(error))) from error
@@ -249,7 +259,7 @@ def _execute(connection: Connection, batch: Sequence[_Pending[object]]) -> None:
 
     Raises:
         DBAPIError: The transaction was lost before COMMIT; nothing of it stands.
-        _CommitFailed: COMMIT raised, and not for a conflict.
+        _CommitFailed: COMMIT raised, and neither for a conflict nor for want of room.
     """
     members = batch
     if is_postgres(connection):
@@ -276,7 +286,7 @@ def _execute(connection: Connection, batch: Sequence[_Pending[object]]) -> None:
         transaction.commit()
     except exc.DBAPIError as error:
         _roll_back(connection)
-        if is_conflict(error):
+        if is_conflict(error) or is_full(error):
             raise
         raise _CommitFailed(str(error.orig)) from error
 

@@ -28,6 +28,7 @@ __all__ = [
     "advance_counter",
     "allocate_sequence",
     "is_conflict",
+    "is_full",
     "is_postgres",
     "is_transaction_lost",
     "store_setting_row",
@@ -98,6 +99,19 @@ def is_conflict(error: BaseException) -> bool:
     )
 
 
+def is_full(error: BaseException) -> bool:
+    """True where the database's disk has no room: nothing was committed, reads go on.
+
+    SQLite says so of a write only, never of a sync, and the commit record is the last write of a
+    transaction: so this holds for COMMIT as well.
+    """
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    if isinstance(error.orig, sqlite3.Error):
+        return _primary_code(error.orig) == sqlite3.SQLITE_FULL
+    return isinstance(error.orig, postgres_errors.DiskFull)
+
+
 def is_transaction_lost(error: BaseException) -> bool:
     """True where a failure inside a unit ends the whole transaction, not the unit's savepoint.
 
@@ -111,8 +125,7 @@ def translate(error: exc.DBAPIError) -> CatalogError:
     if is_conflict(error):
         return CatalogBusy(str(error.orig))
     if isinstance(error.orig, sqlite3.Error):
-        # The low byte is the primary code; SQLite adds detail above it. Source: sqlite.org/rescode
-        match getattr(error.orig, "sqlite_errorcode", 0) & 0xFF:
+        match _primary_code(error.orig):
             case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
                 return CatalogDamaged(str(error.orig))
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
@@ -122,3 +135,10 @@ def translate(error: exc.DBAPIError) -> CatalogError:
     if isinstance(error.orig, (postgres_errors.DataCorrupted, postgres_errors.IndexCorrupted)):
         return CatalogDamaged(str(error.orig))
     return CatalogUnavailable(str(error.orig))
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    # SQLite adds detail above the low byte, see sqlite.org/rescode.html; errors that the driver
+    # itself raises have no code.
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF

@@ -1,0 +1,162 @@
+"""Several workers on one PostgreSQL: exact quotas, one winner, conflicts that are run again."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from sqlalchemy import text
+
+from appliance.catalog import settings, tenants
+from appliance.catalog.engine import Catalog
+from appliance.catalog.errors import CatalogUnavailable, ConditionFailed
+from appliance.catalog.records import WriteConditions
+from hal.records import BodyId
+from tenants.errors import QuotaExceeded
+from tenants.records import QuotaLimits, Usage
+from tests.catalog_fixtures import CatalogDesk, FakeFlusher, open_desk
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from appliance.catalog.unit import Connection
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+WORKERS = 3
+
+
+@pytest.fixture
+async def desks(postgres_catalog_url: str) -> AsyncIterator[list[CatalogDesk]]:
+    async with AsyncExitStack() as stack:
+        desks = [
+            await stack.enter_async_context(open_desk(postgres_catalog_url)) for _ in range(WORKERS)
+        ]
+        for number, desk in enumerate(desks):
+            desk.start_bodies_at(BodyId((number + 1) << 32 | number << 16 | 1))
+        yield desks
+
+
+async def test_racing_workers_fill_the_quota_exactly(desks: list[CatalogDesk]) -> None:
+    tenant = await desks[0].make_tenant(limits=QuotaLimits(bytes_max=370))
+    bucket = await desks[0].make_bucket(tenant)
+    refused: list[int] = []
+
+    async def race(number: int) -> None:
+        try:
+            await desks[number % WORKERS].put(bucket, b"key%d" % (number % 50), size_bytes=10)
+        except QuotaExceeded:
+            refused.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(100):
+            nursery.start_soon(race, number)
+
+    usage = (await desks[1].load_tenant(tenant)).usage
+    assert usage == Usage(used_bytes=370, object_count=37, bucket_count=1)
+    assert refused
+
+
+async def test_of_racing_workers_one_creates_the_object(desks: list[CatalogDesk]) -> None:
+    bucket = await desks[0].make_bucket(await desks[0].make_tenant())
+    winners: list[int] = []
+
+    async def race(number: int) -> None:
+        only_new = WriteConditions(if_none_match=True)
+        try:
+            await desks[number % WORKERS].put(bucket, b"key", etag=str(number), conditions=only_new)
+        except ConditionFailed:
+            return
+        winners.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(60):
+            nursery.start_soon(race, number)
+
+    current = await desks[2].find(bucket, b"key")
+    assert current is not None
+    assert [current.etag] == [str(number) for number in winners]
+
+
+async def test_workers_of_many_tenants_do_not_wait_in_circles(
+    desks: list[CatalogDesk],
+) -> None:
+    buckets = [
+        await desks[0].make_bucket(await desks[0].make_tenant(f"tenant{number}"))
+        for number in range(4)
+    ]
+
+    async def race(number: int) -> None:
+        bucket = buckets[number * 7 % 4]
+        await desks[number % WORKERS].put(bucket, b"key%d" % (number % 3))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(120):
+            nursery.start_soon(race, number)
+
+    assert [desk.catalog.statistics().committer.conflicts for desk in desks] == [0] * WORKERS
+
+
+async def test_what_one_worker_committed_every_other_sees(desks: list[CatalogDesk]) -> None:
+    bucket = await desks[0].make_bucket(await desks[0].make_tenant())
+    for number in range(20):
+        made = await desks[number % WORKERS].put(bucket, b"key", etag=str(number))
+
+        for desk in desks:
+            assert await desk.find(bucket, b"key") == made.version
+
+
+async def test_a_lost_conflict_runs_the_batch_again(desks: list[CatalogDesk]) -> None:
+    # Two units that lock two rows in opposite orders; PostgreSQL lets one of them go on.
+    def lock_both(connection: Connection, first: str, second: str) -> None:
+        settings.store_setting(connection, name=first, value=second)
+        connection.execute(text("SELECT pg_sleep(0.2)"))
+        settings.store_setting(connection, name=second, value=first)
+
+    for name in ("a", "b"):
+        await desks[0].commit(settings.store_setting, name=name, value="")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desks[0].commit, lock_both, "a", "b")
+        nursery.start_soon(desks[1].commit, lock_both, "b", "a")
+
+    assert sum(desk.catalog.statistics().committer.conflicts for desk in desks) == 1
+
+
+async def test_a_read_survives_a_cut_connection(postgres_catalog_url: str) -> None:
+    async with open_desk(postgres_catalog_url) as desk:
+        own = await desk.read(lambda c: c.execute(text("SELECT pg_backend_pid()")).scalar_one())
+        await desk.catalog.commit(
+            lambda c: c.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": own}).all()
+        )
+
+        assert await desk.read(tenants.list_tenants, limit=1) == []
+
+
+async def test_a_cut_writer_stops_the_committer(postgres_catalog_url: str) -> None:
+    catalog = await Catalog.open(postgres_catalog_url, flusher=FakeFlusher())
+    cut = text("SELECT pg_terminate_backend(pg_backend_pid())")
+    seen: list[Exception] = []
+
+    async def submit() -> None:
+        try:
+            await catalog.commit(lambda c: c.execute(cut).all())
+        except CatalogUnavailable as error:
+            seen.append(error)
+
+    with pytest.RaisesGroup(CatalogUnavailable):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(catalog.run)
+            with trio.CancelScope(shield=True):
+                await submit()
+    await catalog.aclose()
+
+    assert len(seen) == 1
+
+
+async def test_a_backup_is_pg_dumps_work(postgres_catalog_url: str, tmp_path: Path) -> None:
+    async with open_desk(postgres_catalog_url) as desk:
+        with pytest.raises(CatalogUnavailable, match="pg_dump"):
+            await desk.catalog.backup(tmp_path / "copy")
