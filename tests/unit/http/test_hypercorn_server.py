@@ -88,6 +88,32 @@ async def test_health_says_what_it_must_and_no_more(
     assert set(reply.headers) == {b"content-type", b"content-length", b"cache-control"}
 
 
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ((), 401),
+        ((b"Authorization: Bearer wrong",), 401),
+        ((b"Authorization: token",), 401),
+        ((b"Authorization: Bearer token", b"Authorization: Bearer token"), 401),
+        ((b"Authorization: Bearer token",), 200),
+    ],
+)
+async def test_metrics_behind_a_token_need_it_and_probes_do_not(
+    lines: tuple[bytes, ...], status: int
+) -> None:
+    app = HealthApplication(
+        is_ready=lambda: True, render_metrics=lambda: METRICS, bearer_token="token"
+    )
+
+    async with connect(app) as client:
+        metrics = await client.request(make_head(*lines, method=b"GET", target=b"/metrics"))
+        health = await client.request(make_head(*lines, method=b"GET", target=b"/healthz"))
+
+    assert metrics.status == status
+    assert (metrics.body == METRICS) is (status == 200)
+    assert health.status == 200
+
+
 async def test_health_is_read_only() -> None:
     async with connect(make_health()) as client:
         posted = await client.request(make_head(b"Content-Length: 0", target=b"/healthz"))

@@ -27,7 +27,7 @@ from tests.unit.http.harness import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from hypercorn.typing import ASGIFramework
@@ -241,7 +241,7 @@ class Authority:
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Iterator[Authority]:
+def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
