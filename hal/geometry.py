@@ -29,9 +29,8 @@ __all__ = [
 ]
 
 RECORD_ALIGNMENT_BYTES = 4096  # the largest direct I/O alignment a volume accepts (XFS: 4,096)
-PAGE_BYTES_MAX = (
-    4 * 1024 * 1024
-)  # equal to `tiers.records.PAGE_BYTES_MAX`; a test holds them together
+# Equal to `tiers.records.PAGE_BYTES_MAX`; a test holds the two together.
+PAGE_BYTES_MAX = 4 * 1024 * 1024
 HEADER_BYTES = 512
 SPAN_BYTES = 64 * 1024
 SPAN_COUNT_MAX = PAGE_BYTES_MAX // SPAN_BYTES  # exact: 64

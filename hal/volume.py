@@ -245,8 +245,7 @@ class Volume:
             if extent is None:
                 # A taker that is cancelled half-way would leave a preallocated file to nobody.
                 with trio.CancelScope(shield=True):
-                    await self._seal_open_segment()
-                    self._open_segment = await self._create_segment(record_bytes)
+                    await self._open_next_segment(record_bytes)
                 extent = self._place(record_bytes)
             assert extent is not None, "a new segment holds any record"
             return extent
@@ -437,7 +436,9 @@ class Volume:
             DeviceError: The tail could not be cut off; the segment is sealed all the same.
         """
         async with self._creation_lock:
-            await self._seal_open_segment()
+            segment, self._open_segment = self._open_segment, None
+            if segment is not None:
+                await self._seal(segment)
 
     def list_segments(self) -> list[SegmentFacts]:
         """Every known segment, by id."""
@@ -510,12 +511,15 @@ class Volume:
         self._table.add(segment)
         return segment
 
-    async def _seal_open_segment(self) -> None:
-        segment = self._open_segment
-        if segment is None:
-            return
+    async def _open_next_segment(self, record_bytes: int) -> None:
+        # Made before the last one is sealed: on a full device that one still takes small records.
+        segment = await self._create_segment(record_bytes)
+        full, self._open_segment = self._open_segment, segment
+        if full is not None:
+            await self._seal(full)
+
+    async def _seal(self, segment: KnownSegment) -> None:
         assert segment.end is not None
-        self._open_segment = None
         segment.state = step(segment.state, SegmentEvent.SEAL)
         if segment.end < segment.size_bytes:
             # Extents handed out lie below `end`: writes still under way are not touched.

@@ -159,17 +159,20 @@ async def test_a_power_cut_at_any_operation_loses_nothing_acknowledged(seed: int
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "error",
+    ("error", "is_done"),
     [
-        DeviceFailed("memory", "planned"),
-        DeviceFull("memory", "planned"),
-        MediumError(
-            "memory", file_name="a", offset=0, length_bytes=4096, errno=5, reason="planned"
+        (DeviceFailed("memory", "planned"), False),
+        (DeviceFailed("memory", "planned"), True),
+        (DeviceFull("memory", "planned"), False),
+        (
+            MediumError(
+                "memory", file_name="a", offset=0, length_bytes=4096, errno=5, reason="planned"
+            ),
+            True,
         ),
     ],
-    ids=lambda error: type(error).__name__,
+    ids=["failed", "failed but done", "full", "medium but done"],
 )
-@pytest.mark.parametrize("is_done", [False, True])
 async def test_a_failure_of_any_operation_is_only_that_error_and_loses_nothing(
     error: HalError, is_done: bool
 ) -> None:
