@@ -42,7 +42,8 @@ async def receive_document(
         require_signed_payload=request.services.limits.require_signed_payload,
         is_checksum_of_body=is_checksum_of_body,
     )
-    if digest_required and plan.md5 is None and plan.checksum is None:
+    # A signed SHA-256 proves as much; Go's SDK sends nothing else with some of its settings.
+    if digest_required and plan.md5 is plan.checksum is plan.sha256_hex is None:
         raise S3Error(
             S3Code.INVALID_REQUEST,
             "Missing required header for this request: Content-MD5 or x-amz-checksum-*",
