@@ -43,7 +43,8 @@ async def receive_document(
         is_checksum_of_body=is_checksum_of_body,
     )
     # A signed SHA-256 proves as much; Go's SDK sends nothing else with some of its settings.
-    if digest_required and plan.md5 is plan.checksum is plan.sha256_hex is None:
+    has_digest = bool(plan.md5 or plan.checksum or plan.sha256_hex)
+    if digest_required and not has_digest:
         raise S3Error(
             S3Code.INVALID_REQUEST,
             "Missing required header for this request: Content-MD5 or x-amz-checksum-*",
