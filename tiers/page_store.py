@@ -274,6 +274,14 @@ class PageStore:
             except HalError:
                 continue
 
+    def settle(self, pages: Sequence[StoredPage]) -> None:
+        """Take note that a commit names these pages, so that from here on the catalog tells.
+
+        Until then their segment is not removed, whatever the catalog says of it.
+        """
+        for page in pages:
+            self._volumes[page.extent.volume_id].settle([page.extent])
+
     async def punch(self, extents: Sequence[Extent]) -> None:
         """Punch extents whose removal is committed, durably.
 

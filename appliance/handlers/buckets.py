@@ -17,7 +17,7 @@ from appliance.s3.messages import Response
 from appliance.s3.subresources import answer_probe
 from appliance.s3.tokens import decode_token, encode_token
 from appliance.s3.xml_reader import XML_BYTES_MAX, parse_location, parse_versioning
-from tenants.errors import NameInvalid
+from tenants.errors import NameInvalid, QuotaExceeded
 from tenants.names import validate_bucket_name
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ async def create_bucket(operation: CreateBucket, request: S3Request) -> Response
     try:
         with commit_shield():
             await request.services.catalog.commit(create)
+    except QuotaExceeded as error:
+        raise S3Error(S3Code.TOO_MANY_BUCKETS, str(error)) from error
     except BucketTaken as error:
         if limits.region != "us-east-1":
             raise S3Error(S3Code.BUCKET_ALREADY_OWNED_BY_YOU) from error

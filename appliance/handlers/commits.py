@@ -45,9 +45,11 @@ async def commit_body(
     """
     try:
         with commit_shield():
-            return await request.services.catalog.commit(
+            value = await request.services.catalog.commit(
                 unit, flush=written.segments, weight_bytes=written.body.size_bytes
             )
+            request.services.writer.settle(written)
+            return value
     except CatalogUnavailable:
         raise
     except Exception:

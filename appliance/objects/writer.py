@@ -113,6 +113,10 @@ class BodyWriter:
                 await self._store.discard([page.extent for page in transfer.pages])
             raise
 
+    def settle(self, written: WrittenBody) -> None:
+        """Take note that the body's commit is durable; the catalog speaks for its records now."""
+        self._store.settle(written.body.pages)
+
     async def discard(self, written: WrittenBody) -> None:
         """Give back a body whose commit was refused, never one whose outcome is unknown."""
         with trio.CancelScope(shield=True):
