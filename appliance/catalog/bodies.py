@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Executable
 
-    from appliance.catalog.records import NewBody
+    from appliance.catalog.records import BucketId, NewBody
     from tenants.records import TenantId
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "insert_body",
     "list_pages",
     "release_body",
+    "release_bucket_parts",
     "release_upload_bodies",
     "release_version_bodies",
 ]
@@ -100,6 +101,14 @@ _RELEASE_PART = _release_listed(
     _pb.body_id,
     _pb.upload_number == bindparam("upload"),
     _pb.part_number == bindparam("part"),
+)
+_RELEASE_BUCKET_PARTS = _release_listed(
+    _pb.body_id,
+    _pb.upload_number.in_(
+        select(tables.uploads.c.upload_number).where(
+            tables.uploads.c.bucket_id == bindparam("bucket")
+        )
+    ),
 )
 _adopted = (
     select(_vb.body_id, func.count().label("times"))
@@ -218,3 +227,8 @@ def release_upload_bodies(
         connection.execute(
             _RELEASE_PART, {"upload": upload_number, "part": part_number, "now": now_us}
         )
+
+
+def release_bucket_parts(connection: Connection, bucket_id: BucketId, *, now_us: int) -> None:
+    """Take away the references of all parts of a bucket's uploads, whose rows still stand."""
+    connection.execute(_RELEASE_BUCKET_PARTS, {"bucket": bucket_id, "now": now_us})

@@ -20,7 +20,7 @@ from appliance.catalog.tenants import (
     decode_tenant,
     decode_user,
 )
-from tenants.errors import AccessKeyExists, NoSuchAccessKey
+from tenants.errors import AccessKeyExists, NoSuchAccessKey, NoSuchUser
 from tenants.records import AccessKey, AccessKeyId, Role, Tenant, TenantId, User, UserId
 
 if TYPE_CHECKING:
@@ -62,6 +62,14 @@ _FIND = (
     )
     .where(_BY_ID)
 )
+_LOCK_USER = (
+    select(tables.users.c.user_id)
+    .where(
+        tables.users.c.tenant_id == bindparam("tenant"),
+        tables.users.c.user_id == bindparam("user"),
+    )
+    .with_for_update()
+)
 _LIST = (
     select(*_KEY_COLUMNS)
     .where(_k.tenant_id == bindparam("tenant"), _k.access_key_id > bindparam("after"))
@@ -82,7 +90,11 @@ def insert_key(connection: Connection, *, key: AccessKey, sealed: bytes) -> None
 
     Raises:
         AccessKeyExists: The id is taken.
+        NoSuchUser: The tenant has no user of the key's `user_id`.
     """
+    owner = connection.execute(_LOCK_USER, {"tenant": key.tenant_id, "user": key.user_id})
+    if owner.first() is None:
+        raise NoSuchUser(str(key.tenant_id), str(key.user_id))
     taken = select(_k.access_key_id).where(_BY_ID)
     if connection.execute(taken, {"key_id": key.access_key_id}).first() is not None:
         raise AccessKeyExists(key.access_key_id)
@@ -102,7 +114,7 @@ def insert_key(connection: Connection, *, key: AccessKey, sealed: bytes) -> None
     try:
         connection.execute(insert(tables.access_keys), row)
     except exc.IntegrityError as error:
-        # Another worker was first, or the user was deleted meanwhile.
+        # Another worker was first.
         raise AccessKeyExists(key.access_key_id) from error
     advance_counter(connection, KEYRING_REVISION)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Integer, bindparam, delete, insert, select, update
+from sqlalchemy import Integer, bindparam, delete, exc, insert, select, update
 
 from appliance.catalog import tables
 from appliance.catalog.dialects import advance_counter
@@ -114,7 +114,11 @@ def insert_tenant(
         "bucket_count": 0,
         "open_upload_count": 0,
     }
-    made = connection.execute(insert(tables.tenants), row).inserted_primary_key
+    try:
+        made = connection.execute(insert(tables.tenants), row).inserted_primary_key
+    except exc.IntegrityError as error:
+        # Another worker was first.
+        raise TenantExists(name) from error
     assert made is not None
     tenant_id = TenantId(made[0])
     insert_user(connection, tenant_id=tenant_id, name=ROOT_USER, now_us=now_us)

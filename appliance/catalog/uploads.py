@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Integer, bindparam, case, delete, func, insert, select, update
 
 from appliance.catalog import tables
-from appliance.catalog.bodies import add_references, insert_body, release_upload_bodies
+from appliance.catalog.bodies import (
+    add_references,
+    insert_body,
+    release_bucket_parts,
+    release_upload_bodies,
+)
 from appliance.catalog.dialects import allocate_sequence
 from appliance.catalog.errors import PartInvalid, PartOrderInvalid, PartTooSmall, UploadMissing
 from appliance.catalog.records import PartRecord, PutOutcome, UploadRecord
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
     from tenants.records import TenantId
 
 __all__ = [
+    "EXPIRED_MAX",
     "ListedPart",
     "abort_upload",
     "complete_upload",
@@ -89,7 +95,15 @@ _STORE_RESULT = (
         completed_result=bindparam("result"),
     )
 )
-_EXPIRE = delete(tables.uploads).where(_u.completed_us < bindparam("before"))
+# Bounds one unit: the caller comes again while it gets as many as it asked for.
+EXPIRED_MAX = 1_000
+_expired = (
+    select(_u.upload_number)
+    .where(_u.completed_us < bindparam("before"))
+    .order_by(_u.completed_us)
+    .limit(bindparam("row_limit", type_=Integer))
+)
+_EXPIRE = delete(tables.uploads).where(_u.upload_number.in_(_expired))
 
 _PART_SIZE = select(_p.size_bytes).where(
     _p.upload_number == bindparam("upload"), _p.part_number == bindparam("part")
@@ -105,6 +119,18 @@ _ALL_PARTS = (
 )
 _SUM_PARTS = select(func.coalesce(func.sum(_p.size_bytes), 0)).where(
     _p.upload_number == bindparam("upload")
+)
+_of_bucket = select(_u.upload_number).where(_u.bucket_id == bindparam("bucket"))
+_SUM_BUCKET_PARTS = select(func.coalesce(func.sum(_p.size_bytes), 0)).where(
+    _p.upload_number.in_(_of_bucket)
+)
+_COUNT_BUCKET_OPEN = select(func.count()).where(
+    _u.bucket_id == bindparam("bucket"), _u.completed_us.is_(None)
+)
+_DISCARD_BUCKET = (
+    delete(tables.part_bodies).where(_pb.upload_number.in_(_of_bucket)),
+    delete(tables.parts).where(_p.upload_number.in_(_of_bucket)),
+    delete(tables.uploads).where(_u.bucket_id == bindparam("bucket")),
 )
 _INSERT_PART = insert(tables.parts)
 _INSERT_PART_BODY = insert(tables.part_bodies)
@@ -372,24 +398,24 @@ def abort_upload(
 def discard_bucket_uploads(
     connection: Connection, tenant_id: TenantId, bucket_id: BucketId, *, now_us: int
 ) -> None:
-    """End every upload of a bucket that is being deleted, and forget its completed ones."""
+    """End every upload of a bucket that is being deleted, and forget its completed ones.
+
+    Complexity: a fixed number of statements, O(parts) in all.
+    """
     locked = lock_bucket(connection, tenant_id, bucket_id)
-    found = connection.execute(
-        select(_u.upload_number, _u.completed_us).where(_u.bucket_id == bucket_id)
-    ).all()
-    freed, ended = 0, 0
-    for number, completed_us in found:
-        freed += int(connection.execute(_SUM_PARTS, {"upload": number}).scalar_one())
-        ended += completed_us is None
-        _discard(connection, number, now_us=now_us)
-    charge(connection, locked, bytes_delta=-freed, objects_delta=0)
-    if ended:
-        charge_uploads(connection, tenant_id, uploads_delta=-ended)
+    of_bucket = {"bucket": bucket_id}
+    freed: int = connection.execute(_SUM_BUCKET_PARTS, of_bucket).scalar_one()
+    ended: int = connection.execute(_COUNT_BUCKET_OPEN, of_bucket).scalar_one()
+    charge(connection, locked, bytes_delta=-int(freed), objects_delta=0)
+    charge_uploads(connection, tenant_id, uploads_delta=-ended)
+    release_bucket_parts(connection, bucket_id, now_us=now_us)
+    for statement in _DISCARD_BUCKET:
+        connection.execute(statement, of_bucket)
 
 
-def expire_completed(connection: Connection, *, before_us: int) -> int:
-    """Forget the results of uploads completed before a time; return how many."""
-    return connection.execute(_EXPIRE, {"before": before_us}).rowcount
+def expire_completed(connection: Connection, *, before_us: int, limit: int = EXPIRED_MAX) -> int:
+    """Forget the results of uploads completed before a time, at most `limit`; return how many."""
+    return connection.execute(_EXPIRE, {"before": before_us, "row_limit": limit}).rowcount
 
 
 def _choose(

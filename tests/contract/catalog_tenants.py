@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from tenants.records import (
     TenantId,
     TenantState,
     User,
+    UserId,
 )
 from tests.contract.catalog_desk import CatalogContract
 
@@ -124,6 +126,9 @@ class TenantContract(CatalogContract):
         assert await desk.read(keys.find_key, access_key_id=AccessKeyId("none")) is None
         with pytest.raises(AccessKeyExists):
             await desk.commit(keys.insert_key, key=key, sealed=b"")
+        stranger = make_key(replace(user, user_id=UserId(999)), "OTHER")
+        with pytest.raises(NoSuchUser):
+            await desk.commit(keys.insert_key, key=stranger, sealed=b"")
 
     async def test_keys_are_disabled_rotated_listed_and_deleted(self, desk: CatalogDesk) -> None:
         tenant = await desk.make_tenant()

@@ -416,7 +416,8 @@ class UploadContract(CatalogContract):
         await desk.delete(bucket, KEY)
         assert await desk.read(versions.list_slices, version=copy) == slices
 
-    async def test_ten_thousand_parts_complete(self, desk: CatalogDesk, bucket: Bucket) -> None:
+    @pytest.mark.slow
+    async def test_ten_thousand_bodies_complete(self, desk: CatalogDesk, bucket: Bucket) -> None:
         source = (await desk.put(bucket, b"source", size_bytes=1)).version
         assert source.body_id is not None
         piece = BodySlice(body_id=source.body_id, size_bytes=1)

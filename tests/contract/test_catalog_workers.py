@@ -14,7 +14,7 @@ from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogUnavailable, ConditionFailed
 from appliance.catalog.records import WriteConditions
 from hal.records import BodyId
-from tenants.errors import QuotaExceeded
+from tenants.errors import QuotaExceeded, TenantExists
 from tenants.records import QuotaLimits, Usage
 from tests.catalog_fixtures import CatalogDesk, FakeFlusher, open_desk
 
@@ -123,6 +123,24 @@ async def test_a_lost_conflict_runs_the_batch_again(desks: list[CatalogDesk]) ->
         nursery.start_soon(desks[1].commit, lock_both, "b", "a")
 
     assert sum(desk.catalog.statistics().committer.conflicts for desk in desks) == 1
+
+
+async def test_of_racing_workers_one_makes_the_tenant(desks: list[CatalogDesk]) -> None:
+    outcomes: list[str] = []
+
+    async def race(desk: CatalogDesk) -> None:
+        try:
+            await desk.make_tenant("acme")
+        except TenantExists:
+            outcomes.append("exists")
+        else:
+            outcomes.append("made")
+
+    async with trio.open_nursery() as nursery:
+        for desk in desks:
+            nursery.start_soon(race, desk)
+
+    assert sorted(outcomes) == ["exists", "exists", "made"]
 
 
 async def test_a_read_survives_a_cut_connection(postgres_catalog_url: str) -> None:
