@@ -59,18 +59,15 @@ class MemoryDeadLedger:
         pages = self._pages.get(body_id, {})
         return [pages[index] for index in sorted(pages) if index >= first_index][:limit]
 
-    async def forget_pages(self, body_id: BodyId, page_indexes: Collection[int]) -> None:
+    async def forget_pages(self, pages: Sequence[StoredPage], *, ended: Collection[BodyId]) -> None:
         """See `DeadLedger`."""
         await trio.lowlevel.checkpoint()
-        for page_index in page_indexes:
-            self._pages[body_id].pop(page_index, None)
-
-    async def forget_body(self, body_id: BodyId) -> None:
-        """See `DeadLedger`."""
-        await trio.lowlevel.checkpoint()
-        assert not self._pages.get(body_id)
-        self._pages.pop(body_id, None)
-        self._died_us.pop(body_id, None)
+        for page in pages:
+            self._pages[page.body_id].pop(page.page_index, None)
+        for body_id in ended:
+            assert not self._pages.get(body_id)
+            self._pages.pop(body_id, None)
+            self._died_us.pop(body_id, None)
 
     async def list_dead_extents(self, *, died_before_us: int, limit: int) -> Sequence[DeadExtent]:
         """See `DeadLedger`."""

@@ -41,12 +41,13 @@ class DeadLedger(Protocol):
         """Pages of a body by index, from `first_index`."""
         ...
 
-    async def forget_pages(self, body_id: BodyId, page_indexes: Collection[int]) -> None:
-        """Remove page rows whose records are punched."""
-        ...
+    async def forget_pages(self, pages: Sequence[StoredPage], *, ended: Collection[BodyId]) -> None:
+        """Remove the rows of punched pages, and the dead bodies that have none left.
 
-    async def forget_body(self, body_id: BodyId) -> None:
-        """Remove a dead body that has no page rows left."""
+        Args:
+            pages: Of dead bodies.
+            ended: Dead bodies without further pages.
+        """
         ...
 
     async def list_dead_extents(self, *, died_before_us: int, limit: int) -> Sequence[DeadExtent]:

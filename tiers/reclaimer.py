@@ -10,7 +10,7 @@ never written again; a segment that nothing names is removed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,15 +20,16 @@ from hal.geometry import RECORD_ALIGNMENT_BYTES
 from hal.records import BodyId, Extent, SegmentRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from tiers.page_store import PageStore
     from tiers.ports import DeadLedger
+    from tiers.records import StoredPage
 
 __all__ = ["ReclaimReport", "Reclaimer", "ReclaimerStatistics", "find_gaps"]
 
 BODIES_PER_ROUND = 256  # one round stays short enough to stop between rounds
-PAGES_PER_BATCH = 256  # 1 GiB of full pages between two commits
+PAGES_PER_BATCH = 256  # pages between two commits: 1 GiB of full ones, or 256 small bodies
 SEGMENT_EPOCH_SHIFT = 24  # see hal.records.SegmentId
 
 
@@ -141,10 +142,10 @@ class Reclaimer:
             HalError: A device refused a punch; its rows stay.
         """
         before_us = self._now_us() - self._grace_us
-        touched: set[SegmentRef] = set()
-        bodies = pages = freed_bytes = 0
+        batch = _Batch()
+        freed = _Freed()
         after = BodyId(-1)
-        while bodies < BODIES_PER_ROUND:
+        while freed.bodies < BODIES_PER_ROUND:
             dead = await self._ledger.list_dead_bodies(
                 died_before_us=before_us, after=after, limit=BODIES_PER_ROUND
             )
@@ -152,29 +153,26 @@ class Reclaimer:
                 break
             after = dead[-1]
             for body_id in dead:
-                if self._is_pinned(body_id):
-                    continue
-                extents = await self._free_body(body_id)
-                bodies += 1
-                pages += len(extents)
-                freed_bytes += sum(extent.length_bytes for extent in extents)
-                touched.update(extent.segment for extent in extents)
+                if not self._is_pinned(body_id):
+                    await self._gather(body_id, batch, freed)
+        await self._free(batch, freed)
         moved = await self._ledger.list_dead_extents(
             died_before_us=before_us, limit=PAGES_PER_BATCH
         )
         if moved:
             await self._store.punch([dead.extent for dead in moved])
             await self._ledger.forget_dead_extents([dead.dead_id for dead in moved])
-            pages += len(moved)
-            freed_bytes += sum(dead.extent.length_bytes for dead in moved)
-            touched.update(dead.extent.segment for dead in moved)
-        removed = await self._remove_empty(touched)
+            freed.count([dead.extent for dead in moved])
+        removed = await self._remove_empty(freed.segments)
         self._rounds += 1
-        self._bodies += bodies
-        self._pages += pages
-        self._freed_bytes += freed_bytes
+        self._bodies += freed.bodies
+        self._pages += freed.pages
+        self._freed_bytes += freed.freed_bytes
         return ReclaimReport(
-            bodies=bodies, pages=pages, freed_bytes=freed_bytes, segments_removed=removed
+            bodies=freed.bodies,
+            pages=freed.pages,
+            freed_bytes=freed.freed_bytes,
+            segments_removed=removed,
         )
 
     async def sweep_orphans(self) -> int:
@@ -209,15 +207,31 @@ class Reclaimer:
             failures=self._failures,
         )
 
-    async def _free_body(self, body_id: BodyId) -> list[Extent]:
-        freed: list[Extent] = []
-        while pages := await self._ledger.list_pages(body_id, first_index=0, limit=PAGES_PER_BATCH):
-            extents = [page.extent for page in pages]
-            await self._store.punch(extents)
-            await self._ledger.forget_pages(body_id, [page.page_index for page in pages])
-            freed.extend(extents)
-        await self._ledger.forget_body(body_id)
-        return freed
+    async def _gather(self, body_id: BodyId, batch: _Batch, freed: _Freed) -> None:
+        """Put a body's pages into the batch, freeing it whenever it is full."""
+        next_index = 0
+        while True:
+            pages = await self._ledger.list_pages(
+                body_id, first_index=next_index, limit=PAGES_PER_BATCH
+            )
+            batch.pages.extend(pages)
+            if len(pages) < PAGES_PER_BATCH:
+                batch.ended.append(body_id)
+            if len(batch.pages) >= PAGES_PER_BATCH:
+                await self._free(batch, freed)
+            if len(pages) < PAGES_PER_BATCH:
+                return
+            next_index = pages[-1].page_index + 1
+
+    async def _free(self, batch: _Batch, freed: _Freed) -> None:
+        """Punch and flush, then forget, in one commit."""
+        extents = [page.extent for page in batch.pages]
+        await self._store.punch(extents)
+        if batch.pages or batch.ended:
+            await self._ledger.forget_pages(batch.pages, ended=batch.ended)
+        freed.count(extents)
+        freed.bodies += len(batch.ended)
+        batch.pages, batch.ended = [], []
 
     async def _sweep_segment(self, segment: SegmentRef, *, size_bytes: int) -> int:
         extents = await self._ledger.list_segment_extents(segment)
@@ -246,6 +260,29 @@ class Reclaimer:
     async def _remove_segment(self, segment: SegmentRef) -> None:
         await self._store.volume(segment.volume_id).remove_segment(segment.segment_id)
         self._segments_removed += 1
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is punched together and forgotten in one commit, at most two lists of pages long."""
+
+    pages: list[StoredPage] = field(default_factory=list)
+    ended: list[BodyId] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Freed:
+    """What a round freed so far."""
+
+    bodies: int = 0
+    pages: int = 0
+    freed_bytes: int = 0
+    segments: set[SegmentRef] = field(default_factory=set)
+
+    def count(self, extents: Sequence[Extent]) -> None:
+        self.pages += len(extents)
+        self.freed_bytes += sum(extent.length_bytes for extent in extents)
+        self.segments.update(extent.segment for extent in extents)
 
 
 def _extent(segment: SegmentRef, *, offset: int, length: int) -> Extent:

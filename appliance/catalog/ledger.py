@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from appliance.catalog.engine import Catalog
+    from appliance.catalog.unit import Connection
     from hal.records import BodyId, Extent, SegmentRef
     from tiers.ports import DeadExtent
     from tiers.records import StoredPage
@@ -43,19 +44,19 @@ class SqlDeadLedger:
             )
         )
 
-    async def forget_pages(self, body_id: BodyId, page_indexes: Collection[int]) -> None:
+    async def forget_pages(self, pages: Sequence[StoredPage], *, ended: Collection[BodyId]) -> None:
         """See `DeadLedger`."""
-        await self._catalog.commit(
-            lambda connection: reclaim.forget_pages(
-                connection, body_id=body_id, page_indexes=page_indexes
-            )
-        )
+        indexes: dict[BodyId, list[int]] = {}
+        for page in pages:
+            indexes.setdefault(page.body_id, []).append(page.page_index)
 
-    async def forget_body(self, body_id: BodyId) -> None:
-        """See `DeadLedger`."""
-        await self._catalog.commit(
-            lambda connection: reclaim.forget_body(connection, body_id=body_id)
-        )
+        def forget(connection: Connection) -> None:
+            for body_id, page_indexes in indexes.items():
+                reclaim.forget_pages(connection, body_id=body_id, page_indexes=page_indexes)
+            for body_id in ended:
+                reclaim.forget_body(connection, body_id=body_id)
+
+        await self._catalog.commit(forget)
 
     async def list_dead_extents(self, *, died_before_us: int, limit: int) -> Sequence[DeadExtent]:
         """See `DeadLedger`."""
