@@ -285,8 +285,8 @@ def connection(sqlite_template: Path) -> Iterator[Connection]:
         engine.dispose()
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(strategies.lists(STEPS, max_size=25))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(strategies.lists(STEPS, max_size=20))
 def test_a_bucket_has_the_history_that_the_model_has(
     connection: Connection, steps: list[tuple[str, bytes, int]]
 ) -> None:
