@@ -25,6 +25,7 @@ class MemoryDeadLedger:
         self._died_us: dict[BodyId, int] = {}
         self._extents: dict[int, tuple[int, Extent]] = {}
         self._next_dead_id = 1
+        self._swept_epoch = 0
 
     def add_body(self, body_id: BodyId, pages: Sequence[StoredPage]) -> None:
         """Make a live body known."""
@@ -88,6 +89,16 @@ class MemoryDeadLedger:
     async def is_segment_referenced(self, segment: SegmentRef) -> bool:
         """See `DeadLedger`."""
         return bool(await self.list_segment_extents(segment))
+
+    async def load_swept_epoch(self) -> int:
+        """See `DeadLedger`."""
+        await trio.lowlevel.checkpoint()
+        return self._swept_epoch
+
+    async def store_swept_epoch(self, epoch: int) -> None:
+        """See `DeadLedger`."""
+        await trio.lowlevel.checkpoint()
+        self._swept_epoch = epoch
 
     async def list_segment_extents(self, segment: SegmentRef) -> Sequence[Extent]:
         """See `DeadLedger`."""

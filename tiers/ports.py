@@ -62,6 +62,14 @@ class DeadLedger(Protocol):
         """True while any page or dead extent names the segment."""
         ...
 
+    async def load_swept_epoch(self) -> int:
+        """Segments of boot epochs below this one were swept for good; 0 at first."""
+        ...
+
+    async def store_swept_epoch(self, epoch: int) -> None:
+        """Remember how far the sweep came."""
+        ...
+
     async def list_segment_extents(self, segment: SegmentRef) -> Sequence[Extent]:
         """Every extent of a segment that a row names, live or dead, by offset."""
         ...

@@ -179,19 +179,23 @@ class Reclaimer:
         """Punch what earlier starts wrote and no commit ever named.
 
         Only segments of an earlier boot epoch are looked at: nobody appends to them any more, so
-        what no row names now will never be named.
+        what no row names now will never be named. For the same reason each is swept once and not
+        at every start.
 
         Returns:
             Bytes given back, padding and preallocated tails included.
         """
         swept_bytes = 0
+        first_epoch = await self._ledger.load_swept_epoch()
         for volume in self._store.volumes:
             for facts in volume.list_segments():
-                if facts.segment_id >> SEGMENT_EPOCH_SHIFT >= self._boot_epoch:
+                epoch = facts.segment_id >> SEGMENT_EPOCH_SHIFT
+                if not first_epoch <= epoch < self._boot_epoch:
                     continue
                 swept_bytes += await self._sweep_segment(
                     SegmentRef(volume.volume_id, facts.segment_id), size_bytes=facts.size_bytes
                 )
+        await self._ledger.store_swept_epoch(self._boot_epoch)
         self._swept_bytes += swept_bytes
         return swept_bytes
 

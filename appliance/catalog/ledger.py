@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.catalog import bodies, reclaim
+from appliance.catalog import bodies, reclaim, settings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tiers.records import StoredPage
 
 __all__ = ["SqlDeadLedger"]
+
+SWEPT_EPOCH_SETTING = "swept_epoch"
 
 
 class SqlDeadLedger:
@@ -77,6 +79,21 @@ class SqlDeadLedger:
         return await self._catalog.read(
             lambda connection: reclaim.is_segment_referenced(
                 connection, volume_id=segment.volume_id, segment_id=segment.segment_id
+            )
+        )
+
+    async def load_swept_epoch(self) -> int:
+        """See `DeadLedger`."""
+        stored = await self._catalog.read(
+            lambda connection: settings.find_setting(connection, name=SWEPT_EPOCH_SETTING)
+        )
+        return int(stored) if stored is not None else 0
+
+    async def store_swept_epoch(self, epoch: int) -> None:
+        """See `DeadLedger`."""
+        await self._catalog.commit(
+            lambda connection: settings.store_setting(
+                connection, name=SWEPT_EPOCH_SETTING, value=str(epoch)
             )
         )
 

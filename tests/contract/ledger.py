@@ -91,6 +91,11 @@ class LedgerContract:
         await ledger.forget_dead_extents([dead.dead_id])
         assert not await ledger.list_dead_extents(died_before_us=EVER, limit=9)
 
+    async def test_the_sweep_goes_on_where_it_was(self, bench: LedgerBench) -> None:
+        assert await bench.ledger.load_swept_epoch() == 0
+        await bench.ledger.store_swept_epoch(7)
+        assert await bench.ledger.load_swept_epoch() == 7
+
     async def test_a_segment_is_referenced_by_the_living_and_the_dead(
         self, bench: LedgerBench
     ) -> None:

@@ -157,6 +157,7 @@ async def test_what_no_row_names_is_swept_after_a_restart() -> None:
     assert swept > 0
     assert await read_back(reopened, kept) == b"kept" * 2000
     assert reclaimer.statistics().swept_bytes == swept
+    assert await make_reclaimer(reopened, ledger, boot_epoch=3).sweep_orphans() == 0
 
 
 async def test_a_segment_that_nothing_names_is_removed() -> None:
