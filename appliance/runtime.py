@@ -66,6 +66,7 @@ __all__ = ["serve"]
 COMPUTING_SLOTS = 2  # hashing, XML; more threads than cores only take turns
 ROOMS_INTERVAL_S = 5.0  # how stale placement's idea of free space may be
 EXPIRY_INTERVAL_S = 600.0
+EXPIRED_PER_COMMIT = 1000
 COMPLETED_KEPT_US = 24 * 3600 * 1_000_000  # a retried Complete gets its answer for a day
 SEAL_S_MAX = 10.0
 CATALOG_GAUGES = (
@@ -409,7 +410,9 @@ async def _expire_uploads_forever(catalog: Catalog, clock: Clock) -> None:
     """Forget completed uploads whose retries are no longer answered."""
     while True:
         before_us = clock.now_us() - COMPLETED_KEPT_US
-        await catalog.commit(partial(uploads.expire_completed, before_us=before_us))
+        expire = partial(uploads.expire_completed, before_us=before_us, limit=EXPIRED_PER_COMMIT)
+        while await catalog.commit(expire) == EXPIRED_PER_COMMIT:
+            continue
         await trio.sleep(EXPIRY_INTERVAL_S)
 
 

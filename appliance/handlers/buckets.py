@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from appliance.catalog import buckets
 from appliance.catalog.errors import BucketTaken
 from appliance.catalog.records import Bucket, Versioning
-from appliance.handlers.commits import commit_shield
+from appliance.handlers.commits import commit_unit
 from appliance.handlers.documents import receive_document
 from appliance.handlers.versioned import owner_of
 from appliance.s3 import xml_documents, xml_listings
@@ -114,8 +114,7 @@ async def create_bucket(operation: CreateBucket, request: S3Request) -> Response
         )
 
     try:
-        with commit_shield():
-            await request.services.catalog.commit(create)
+        await commit_unit(request, create)
     except QuotaExceeded as error:
         raise S3Error(S3Code.TOO_MANY_BUCKETS, str(error)) from error
     except BucketTaken as error:
@@ -142,8 +141,7 @@ async def delete_bucket(operation: DeleteBucket, request: S3Request) -> Response
     def delete(connection: Connection) -> None:
         buckets.delete_bucket(connection, tenant_id=tenant_id, name=operation.bucket, now_us=now_us)
 
-    with commit_shield():
-        await request.services.catalog.commit(delete)
+    await commit_unit(request, delete)
     return Response(status=204)
 
 
@@ -175,8 +173,7 @@ async def put_bucket_versioning(operation: PutBucketVersioning, request: S3Reque
             versioning=wanted,
         )
 
-    with commit_shield():
-        await request.services.catalog.commit(change)
+    await commit_unit(request, change)
     return Response(status=200)
 
 

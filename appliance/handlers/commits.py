@@ -16,23 +16,18 @@ if TYPE_CHECKING:
     from appliance.handlers.request import S3Request
     from appliance.objects.writer import WrittenBody
 
-__all__ = ["commit_body", "commit_shield"]
+__all__ = ["commit_body", "commit_unit"]
 
 T = TypeVar("T")
 
 COMMIT_S_MAX = 60.0  # a commit that takes longer has lost its database
 
 
-@contextmanager
-def commit_shield() -> Iterator[None]:
-    """Let a queued commit come to its end whatever happens to the client.
-
-    Covers flush and commit only; nothing inside waits for the client.
-    """
-    with trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_S_MAX) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise CatalogUnavailable("the commit did not end in time")
+async def commit_unit(request: S3Request, unit: Callable[[Connection], T]) -> T:
+    """Run a unit on the caller's data in the next group commit, whatever happens to the client."""
+    with _commit_shield():
+        return await request.services.catalog.commit(unit, order=request.principal.tenant.tenant_id)
+    raise AssertionError("the shield raises where the commit did not end")
 
 
 async def commit_body(
@@ -44,9 +39,12 @@ async def commit_body(
     (`CatalogUnavailable`) leaves them: the sweep after the next start asks the catalog.
     """
     try:
-        with commit_shield():
+        with _commit_shield():
             value = await request.services.catalog.commit(
-                unit, flush=written.segments, weight_bytes=written.body.size_bytes
+                unit,
+                flush=written.segments,
+                weight_bytes=written.body.size_bytes,
+                order=request.principal.tenant.tenant_id,
             )
             request.services.writer.settle(written)
             return value
@@ -55,4 +53,16 @@ async def commit_body(
     except Exception:
         await request.services.writer.discard(written)
         raise
-    raise AssertionError("unreachable")
+    raise AssertionError("the shield raises where the commit did not end")
+
+
+@contextmanager
+def _commit_shield() -> Iterator[None]:
+    """Let a queued commit come to its end whatever happens to the client.
+
+    Covers flush and commit only; nothing inside waits for the client.
+    """
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_S_MAX) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise CatalogUnavailable("the commit did not end in time")

@@ -20,7 +20,7 @@ from appliance.catalog.records import (
     VersionAttributes,
     VersionRecord,
 )
-from appliance.handlers.commits import commit_shield
+from appliance.handlers.commits import commit_unit
 from appliance.handlers.get_object import FoundObject, load_object
 from appliance.handlers.multipart import load_upload, store_part, stored_algorithm
 from appliance.handlers.put_object import attributes_of, conditions_of
@@ -82,8 +82,7 @@ async def copy_object(operation: CopyObject, request: S3Request) -> Response:
             now_us=now_us,
         )
 
-    with commit_shield():
-        outcome = await request.services.catalog.commit(copy)
+    outcome = await commit_unit(request, copy)
     body = xml_documents.copy_result(
         etag=outcome.version.etag,
         modified_us=outcome.version.modified_us,
@@ -223,8 +222,7 @@ async def _refer(
             now_us=now_us,
         )
 
-    with commit_shield():
-        await request.services.catalog.commit(put)
+    await commit_unit(request, put)
     return part
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from appliance.catalog import versions
 from appliance.catalog.errors import ConditionFailed, ConditionMissing, VersionMissing
-from appliance.handlers.commits import commit_shield
+from appliance.handlers.commits import commit_unit
 from appliance.handlers.documents import receive_document
 from appliance.s3 import xml_documents
 from appliance.s3.codes import S3Code
@@ -44,8 +44,7 @@ async def delete_object(operation: DeleteObject, request: S3Request) -> Response
         version_id=operation.version_id,
         if_match=if_match,
     )
-    with commit_shield():
-        outcome = await request.services.catalog.commit(unit)
+    outcome = await commit_unit(request, unit)
     headers: list[tuple[bytes, bytes]] = []
     if outcome.is_delete_marker:
         headers.append((b"x-amz-delete-marker", b"true"))
@@ -77,10 +76,7 @@ async def delete_objects(operation: DeleteObjects, request: S3Request) -> Respon
         allowed.append(item)
     for start in range(0, len(allowed), KEYS_PER_COMMIT):
         batch = allowed[start : start + KEYS_PER_COMMIT]
-        with commit_shield():
-            outcomes = await request.services.catalog.commit(
-                _delete_batch_unit(request, bucket, batch)
-            )
+        outcomes = await commit_unit(request, _delete_batch_unit(request, bucket, batch))
         for item, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, S3Code):
                 failed.append(_failed(item, outcome))

@@ -21,7 +21,7 @@ from appliance.catalog.records import (
     PutOutcome,
     UploadRecord,
 )
-from appliance.handlers.commits import commit_body, commit_shield
+from appliance.handlers.commits import commit_body, commit_unit
 from appliance.handlers.documents import receive_document
 from appliance.handlers.put_object import (
     admit_upload,
@@ -112,8 +112,7 @@ async def create_multipart_upload(operation: CreateMultipartUpload, request: S3R
             connection, upload=upload, open_max=request.services.limits.uploads_open_max
         )
 
-    with commit_shield():
-        await request.services.catalog.commit(create)
+    await commit_unit(request, create)
     headers = [XML]
     if algorithm is not None and resolved is not None:
         headers.append((b"x-amz-checksum-algorithm", algorithm.encode("ascii")))
@@ -284,8 +283,7 @@ async def complete_multipart_upload(
             now_us=now_us,
         )
 
-    with commit_shield():
-        outcome = await request.services.catalog.commit(complete)
+    outcome = await commit_unit(request, complete)
     version = outcome.version
     body = xml_documents.complete_result(
         location_url=_location(request.head, operation.bucket, operation.key),
@@ -380,8 +378,7 @@ async def abort_multipart_upload(operation: AbortMultipartUpload, request: S3Req
             now_us=now_us,
         )
 
-    with commit_shield():
-        await request.services.catalog.commit(abort)
+    await commit_unit(request, abort)
     return Response(status=204)
 
 

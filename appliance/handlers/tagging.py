@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.catalog import versions
-from appliance.handlers.commits import commit_shield
+from appliance.handlers.commits import commit_unit
 from appliance.handlers.documents import receive_document
 from appliance.handlers.get_object import load_object
 from appliance.handlers.versioned import version_id_headers
@@ -78,8 +78,7 @@ async def _replace(
             tags=tags,
         )
 
-    with commit_shield():
-        version = await request.services.catalog.commit(replace)
+    version = await commit_unit(request, replace)
     return Response(
         status=status, headers=version_id_headers(version.version_id, bucket.versioning)
     )
