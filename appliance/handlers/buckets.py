@@ -50,7 +50,7 @@ TOKEN_KIND = "buckets"  # noqa: S105  # the kind of a token, not its content
 
 
 async def list_buckets(operation: ListBuckets, request: S3Request) -> Response:
-    """The caller's own buckets by name; a key with a bucket scope sees only that one."""
+    """The caller's own buckets by name."""
     tenant = request.principal.tenant
     secret = request.services.token_key
     after = ""
@@ -69,9 +69,6 @@ async def list_buckets(operation: ListBuckets, request: S3Request) -> Response:
         )
 
     found = await request.services.catalog.read(find)
-    scope = request.principal.key.bucket_scope
-    if scope is not None:
-        found = [bucket for bucket in found if bucket.name == scope]
     shown, token = found[:limit], None
     if len(found) > limit and shown:
         last = shown[-1].name.encode("ascii")

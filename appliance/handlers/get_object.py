@@ -254,7 +254,7 @@ def _describe(operation: GetObject | HeadObject, found: FoundObject, part: _Sele
         headers.append((b"content-range", part.content_range.encode("ascii")))
     if part.parts_count is not None:
         headers.append((b"x-amz-mp-parts-count", str(part.parts_count).encode("ascii")))
-    if operation.wants_checksum and length == found.version.size_bytes:
+    if operation.wants_checksum and part.content_range is None:
         headers += checksum_headers(found.version.checksum)
     return tuple(headers)
 
