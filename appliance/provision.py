@@ -20,8 +20,9 @@ import trio
 from appliance.catalog.audit import append_audit
 from appliance.catalog.connections import database_path, is_sqlite, parse_url
 from appliance.catalog.engine import Catalog
+from appliance.catalog.errors import SchemaMismatch
 from appliance.catalog.records import VolumeRow
-from appliance.catalog.schema import upgrade
+from appliance.catalog.schema import NO_SCHEMA, upgrade
 from appliance.catalog.settings import find_setting
 from appliance.catalog.volumes import insert_volume
 from appliance.identity import establish_identity
@@ -175,15 +176,12 @@ async def provision(
         key = await trio.to_thread.run_sync(
             partial(_make_key, settings.secrets.key_file, random_bytes, undo), limiter=limiter
         )
-        await trio.to_thread.run_sync(
-            partial(_make_catalog, settings.catalog.url, undo), limiter=limiter
-        )
+        await _make_catalog(settings.catalog.url, limiter, undo)
         appliance_uuid = random_uuid()
         box = SecretBox.create(key, random_bytes=random_bytes)
         async with AsyncExitStack() as opened:
             catalog = await Catalog.open(settings.catalog.url, flusher=_flush_nothing, readers=1)
             opened.push_async_callback(catalog.aclose)
-            await catalog.read(_refuse_identity)
             made: list[VolumeMade] = []
             rows: list[VolumeRow] = []
             for number, volume in enumerate(settings.volumes, start=1):
@@ -340,11 +338,27 @@ def _make_key(path: Path, random_bytes: Callable[[int], bytes], undo: ExitStack)
     return key
 
 
-def _make_catalog(url: str, undo: ExitStack) -> None:
+async def _make_catalog(url: str, limiter: trio.CapacityLimiter, undo: ExitStack) -> None:
     """Make an empty catalog. On PostgreSQL an empty schema stays after a failure: it is no harm."""
+    if not is_sqlite(parse_url(url)):
+        await _require_free_database(url)
     for path in _list_catalog_files(url):
         undo.callback(path.unlink, missing_ok=True)
-    upgrade(url)
+    await trio.to_thread.run_sync(partial(upgrade, url), limiter=limiter)
+
+
+async def _require_free_database(url: str) -> None:
+    """Look at a database that others may use, before anything is changed in it."""
+    try:
+        catalog = await Catalog.open(url, flusher=_flush_nothing, readers=1)
+    except SchemaMismatch as error:
+        if error.found != NO_SCHEMA:
+            raise
+    else:
+        try:
+            await catalog.read(_refuse_identity)
+        finally:
+            await catalog.aclose()
 
 
 async def _format_volume(

@@ -22,8 +22,8 @@ import trio
 from appliance.catalog.audit import append_audit
 from appliance.catalog.connections import database_path, hold_database, is_sqlite, parse_url
 from appliance.catalog.engine import Catalog
-from appliance.catalog.errors import CatalogDamaged
-from appliance.catalog.schema import upgrade
+from appliance.catalog.errors import CatalogDamaged, SchemaMismatch
+from appliance.catalog.schema import NO_SCHEMA, upgrade
 from appliance.catalog.settings import begin_epoch
 from appliance.identity import load_identity
 from appliance.key_file import load_keys
@@ -107,7 +107,7 @@ async def restore_catalog(
             held.callback(path.unlink, missing_ok=True)
         await trio.to_thread.run_sync(partial(_copy, backup, candidate, report), limiter=limiter)
         candidate_url = f"sqlite:///{candidate}"
-        await trio.to_thread.run_sync(partial(_bring_up, candidate_url, backup), limiter=limiter)
+        await _bring_up(candidate_url, backup, limiter)
         appliance = await _judge(candidate_url, settings, clock, backup)
         aside = None
         if had_catalog:
@@ -146,12 +146,19 @@ def _copy(source: Path, target: Path, report: Callable[[int, int], None]) -> Non
         raise RestoreRefused(f"{error.filename or source}: {error.strerror}") from error
 
 
-def _bring_up(url: str, backup: Path) -> None:
-    """Bring the copy's schema up; a file that is no catalog fails here."""
-    with database_path(parse_url(url)).open("rb") as file:
-        if not file.read(len(_SQLITE_MAGIC)).startswith(_SQLITE_MAGIC):
+async def _bring_up(url: str, backup: Path, limiter: trio.CapacityLimiter) -> None:
+    """Bring the schema of the copy up where it is an older one; what is no catalog fails here."""
+    async with await trio.open_file(database_path(parse_url(url)), "rb") as file:
+        if await file.read(len(_SQLITE_MAGIC)) != _SQLITE_MAGIC:
             raise RestoreRefused(f"{backup} is not a backup of a catalog")
-    upgrade(url)
+    try:
+        catalog = await Catalog.open(url, flusher=_flush_nothing, readers=1)
+    except SchemaMismatch as error:
+        if error.found == NO_SCHEMA:
+            raise RestoreRefused(f"{backup} is not a backup of a catalog") from error
+        await trio.to_thread.run_sync(partial(upgrade, url), limiter=limiter)
+    else:
+        await catalog.aclose()
 
 
 async def _judge(url: str, settings: Settings, clock: Clock, backup: Path) -> str:

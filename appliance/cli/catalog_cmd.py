@@ -14,7 +14,14 @@ from appliance.cli.client import join_path
 from appliance.cli.errors import Refused
 from appliance.cli.faults import translate_faults
 from appliance.cli.output import confirm, show_progress
-from appliance.cli.session import Session, common_options, pass_session
+from appliance.cli.parameters import yes_option
+from appliance.cli.session import (
+    Session,
+    common_options,
+    config_option,
+    json_option,
+    pass_session,
+)
 from appliance.clock import SystemClock
 from appliance.restore import restore_catalog
 from appliance.units import format_size
@@ -77,8 +84,9 @@ def backup(session: Session, *, file: Path) -> None:
 
 @catalog.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@common_options
+@yes_option
+@json_option
+@config_option
 @pass_session
 def restore(session: Session, *, file: Path, yes: bool) -> None:
     """Put the backup FILE in force; no server may run.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 from urllib.parse import quote
@@ -46,13 +47,17 @@ class AdminClient:
     """A connection to one server. Close it, or use it in a `with`.
 
     Args:
-        socket: The admin API's Unix socket.
+        path: The admin API's Unix socket.
+
+    Raises:
+        ServerUnreachable: Nobody answers there.
     """
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
+    def __init__(self, path: Path) -> None:
+        self._socket = path
+        _require_server(path)
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(socket)),
+            transport=httpx.HTTPTransport(uds=str(path)),
             base_url="http://thermocline",  # the name is only for the Host header
             timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
         )
@@ -138,6 +143,19 @@ class AdminClient:
 def join_path(*segments: str) -> str:
     """A path of the admin API from names, each encoded so that it stays one segment."""
     return "/v1/" + "/".join(_encode_segment(segment) for segment in segments)
+
+
+def _require_server(path: Path) -> None:
+    """Knock once. httpx would find out as well, but leave the socket open that it failed with."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(CONNECT_TIMEOUT_S)
+        try:
+            probe.connect(str(path))
+        except PermissionError as error:
+            raise Refused(f"{path} is only for the user that the server runs as") from error
+        except OSError as error:
+            # A path that is too long for a socket has no errno.
+            raise ServerUnreachable(str(path), error.strerror or str(error)) from error
 
 
 def _encode_body(body: object) -> bytes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import click
 
-from appliance.cli.session import Session, common_options, pass_session
+from appliance.cli.session import Session, config_option, json_option, pass_session
 from appliance.version import find_version
 
 __all__ = ["config", "version"]
@@ -33,7 +33,8 @@ def config() -> None:
 
 
 @config.command()
-@common_options
+@json_option
+@config_option
 @pass_session
 def check(session: Session) -> None:
     """Check the settings file and the THERMOCLINE_ variables.
@@ -50,7 +51,7 @@ def check(session: Session) -> None:
 
 
 @click.command()
-@common_options
+@json_option
 @pass_session
 def version(session: Session) -> None:
     """Show the version of this program."""

@@ -14,7 +14,7 @@ import trio
 from appliance.cli.faults import translate_faults
 from appliance.cli.output import print_fields, print_table
 from appliance.cli.parameters import read_size
-from appliance.cli.session import Session, common_options, pass_session
+from appliance.cli.session import Session, json_option, pass_session
 from appliance.clock import SystemClock
 from appliance.provision import InitWanted, Provisioned, VolumeWanted, provision
 from appliance.setting_types import parse_address
@@ -84,7 +84,7 @@ def _read_listen(
     "--s3-listen", callback=_read_listen, metavar="HOST:PORT", help="Where S3 will be served."
 )
 @click.option("--catalog-url", metavar="URL", help="postgresql://...; SQLite in DIR by default.")
-@common_options
+@json_option
 @pass_session
 def init(
     session: Session,

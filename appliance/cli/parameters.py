@@ -78,10 +78,13 @@ def parse_expiry(text: str, clock: Clock) -> str:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        moment = datetime.fromtimestamp(now + parse_duration(text), UTC)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    if moment.timestamp() <= now:
+        duration = parse_duration(text)
+        moment = datetime.fromtimestamp(now + duration, UTC)
+    else:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        duration = moment.timestamp() - now
+    if duration <= 0:
         raise ValueError(f"{text!r} lies in the past")
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 

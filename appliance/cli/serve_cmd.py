@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import click
 import trio
 
 from appliance.cli.faults import translate_faults
-from appliance.cli.session import Session, common_options, pass_session
+from appliance.cli.session import Session, config_option, json_option, pass_session
 from appliance.runtime import serve as run_server
 
 __all__ = ["serve"]
 
 
 @click.command()
-@common_options
+@json_option
+@config_option
 @pass_session
 def serve(session: Session) -> None:
     """Run the server until SIGTERM or SIGINT; SIGHUP reads the certificates again.
 
     One line that begins with `ready` and names the bound addresses goes to standard output once
-    requests are served; the log goes to standard error.
+    requests are served; the log goes to standard error. With --json the line is an object of the
+    same names.
     """
     with translate_faults():
         settings = session.load_settings()
+        announce = _announce_json if session.as_json else click.echo
         # click.echo flushes: whoever waits for the line gets it at once, through a pipe too.
-        trio.run(partial(run_server, settings, on_ready=click.echo))
+        trio.run(partial(run_server, settings, on_ready=announce))
+
+
+def _announce_json(line: str) -> None:
+    click.echo(json.dumps(dict(word.split("=", 1) for word in line.split()[1:])))

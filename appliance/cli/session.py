@@ -28,6 +28,8 @@ __all__ = [
     "SOCKET_VARIABLE",
     "Session",
     "common_options",
+    "config_option",
+    "json_option",
     "pass_session",
 ]
 
@@ -135,32 +137,33 @@ def _keep_config(context: click.Context, _parameter: click.Parameter, value: obj
 _PATH = click.Path(path_type=Path, dir_okay=False)
 
 
+def json_option(command: Callable[P, None]) -> Callable[P, None]:
+    """Give a command the form of its answer."""
+    return click.option(
+        "--json", is_flag=True, expose_value=False, callback=_keep_json, help="Print JSON."
+    )(command)
+
+
+def config_option(command: Callable[P, None]) -> Callable[P, None]:
+    """Give a command the settings file it works with."""
+    return click.option(
+        "--config",
+        type=_PATH,
+        expose_value=False,
+        callback=_keep_config,
+        metavar="FILE",
+        help="Settings file.",
+    )(command)
+
+
 def common_options(command: Callable[P, None]) -> Callable[P, None]:
-    """Give a command the options that every command has."""
-    for option in (
-        click.option(
-            "--config",
-            type=_PATH,
-            expose_value=False,
-            callback=_keep_config,
-            metavar="FILE",
-            help="Settings file.",
-        ),
-        click.option(
-            "--socket",
-            type=_PATH,
-            expose_value=False,
-            callback=_keep_socket,
-            metavar="FILE",
-            help="Admin socket of the server.",
-        ),
-        click.option(
-            "--json",
-            is_flag=True,
-            expose_value=False,
-            callback=_keep_json,
-            help="Print JSON.",
-        ),
-    ):
-        command = option(command)
-    return command
+    """Give a command what every command has that asks the server."""
+    socket_option = click.option(
+        "--socket",
+        type=_PATH,
+        expose_value=False,
+        callback=_keep_socket,
+        metavar="FILE",
+        help="Admin socket of the server.",
+    )
+    return json_option(socket_option(config_option(command)))

@@ -1,0 +1,270 @@
+"""The admin API for tests: a real SQLite catalog, a clock that stands, bytes that repeat.
+
+`open_admin` gives the application to tests that call it in their own trio loop; `AdminServer`
+serves it in a thread on a real Unix socket, as the command line finds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import threading
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+import httpx
+import trio
+
+from appliance.admin.application import AdminApplication
+from appliance.admin.documents import VolumeView
+from appliance.admin.state import AdminState, ServerFacts
+from appliance.catalog.engine import Catalog
+from appliance.clock import FakeClock
+from appliance.http.hypercorn_server import serve_with_hypercorn
+from appliance.http.listeners import UnixAddress
+from appliance.secrets import SecretBox
+from tests.catalog_fixtures import FakeFlusher
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+    from hypercorn.typing import ASGIFramework
+
+__all__ = [
+    "APPLIANCE_UUID",
+    "TOKEN",
+    "VOLUMES",
+    "AdminDesk",
+    "AdminServer",
+    "ApplicationServer",
+    "CountingKeyCache",
+    "open_admin",
+    "open_client",
+    "repeatable_bytes",
+]
+
+APPLIANCE_UUID = "6f1d3c52-0000-4000-8000-000000000001"
+TOKEN = "t" * 40
+START_DEADLINE_S = 10.0
+
+VOLUMES = (
+    VolumeView(
+        volume_id=1,
+        tier="ssd",
+        path="/srv/ssd",
+        filesystem="xfs",
+        rotational=False,
+        direct_io=True,
+        total_bytes=2 * 1024**4,
+        free_bytes=1536 * 1024**3,
+        segment_count=512,
+        segment_bytes=1024**3,
+        state="online",
+    ),
+    VolumeView(
+        volume_id=2,
+        tier="hdd",
+        path="/srv/hdd one",
+        filesystem="ext4",
+        rotational=None,
+        direct_io=False,
+        total_bytes=16 * 1024**4,
+        free_bytes=0,
+        segment_count=16_384,
+        segment_bytes=1024**3,
+        state="failed: flush",
+    ),
+)
+
+
+def repeatable_bytes() -> Callable[[int], bytes]:
+    """A source of bytes that look random and are the same in every run."""
+    calls = 0
+
+    def give(count: int) -> bytes:
+        nonlocal calls
+        calls += 1
+        return hashlib.shake_256(f"call {calls}".encode()).digest(count)
+
+    return give
+
+
+@dataclass(slots=True)
+class CountingKeyCache:
+    """Counts how often it was told to forget."""
+
+    invalidations: int = 0
+
+    def invalidate(self) -> None:
+        """See `KeyCache.invalidate`."""
+        self.invalidations += 1
+
+
+@dataclass(slots=True, kw_only=True)
+class AdminDesk:
+    """What a test works with."""
+
+    state: AdminState
+    keyring: CountingKeyCache
+    clock: FakeClock
+    client: httpx.AsyncClient
+    remote: httpx.AsyncClient = field(repr=False)
+
+    async def call(
+        self, method: str, path: str, body: object = None, *, status: int = 200
+    ) -> dict[str, object]:
+        """The JSON answer of one request, whose status must be `status`."""
+        answer = await self.client.request(method, path, json=body)
+        assert answer.status_code == status, answer.text
+        decoded = answer.json()
+        assert isinstance(decoded, dict)
+        return decoded
+
+    async def refuse(
+        self, method: str, path: str, body: object = None, *, status: int
+    ) -> tuple[str, str]:
+        """Code and message of a request that must be refused."""
+        error = (await self.call(method, path, body, status=status))["error"]
+        assert isinstance(error, dict)
+        return str(error["code"]), str(error["message"])
+
+
+def make_state(
+    catalog: Catalog,
+    *,
+    clock: FakeClock,
+    keyring: CountingKeyCache,
+    volumes: Sequence[VolumeView] = VOLUMES,
+) -> AdminState:
+    """A state on that catalog whose every other part stands still."""
+    random_bytes = repeatable_bytes()
+
+    async def list_volumes() -> Sequence[VolumeView]:
+        await trio.lowlevel.checkpoint()
+        return volumes
+
+    return AdminState(
+        catalog=catalog,
+        secret_box=SecretBox.create(b"k" * 32, random_bytes=random_bytes),
+        keyring=keyring,
+        clock=clock,
+        random_bytes=random_bytes,
+        buckets_max_default=1000,
+        list_volume_facts=list_volumes,
+        describe_server=lambda: ServerFacts(
+            appliance_uuid=APPLIANCE_UUID,
+            started_us=clock.now_us() - 90_061_000_000,
+            catalog_kind="SQLite",
+            listeners={"s3": "http://127.0.0.1:9000", "admin": "unix:/run/t.sock"},
+        ),
+    )
+
+
+@asynccontextmanager
+async def _open_catalog(template: Path, directory: Path) -> AsyncIterator[Catalog]:
+    path = directory / "catalog.db"
+    shutil.copy(template, path)
+    catalog = await Catalog.open(f"sqlite:///{path}", flusher=FakeFlusher(), readers=2)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(catalog.run)
+            yield catalog
+            nursery.cancel_scope.cancel()
+    finally:
+        await catalog.aclose()
+
+
+def open_client(app: AdminApplication) -> httpx.AsyncClient:
+    """A client that calls the application in this trio loop."""
+    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]  # httpx types ASGI as plain mappings
+    return httpx.AsyncClient(transport=transport, base_url="http://admin")
+
+
+@asynccontextmanager
+async def open_admin(template: Path, directory: Path) -> AsyncIterator[AdminDesk]:
+    """The application in this trio loop: once as on the socket, once behind a bearer token."""
+    clock, keyring = FakeClock(), CountingKeyCache()
+    async with _open_catalog(template, directory) as catalog:
+        state = make_state(catalog, clock=clock, keyring=keyring)
+        async with (
+            open_client(AdminApplication(state)) as client,
+            open_client(AdminApplication(state, bearer_token=TOKEN)) as remote_client,
+        ):
+            yield AdminDesk(
+                state=state,
+                keyring=keyring,
+                clock=clock,
+                client=client,
+                remote=remote_client,
+            )
+
+
+class ApplicationServer:
+    """Any ASGI application on a Unix socket, served in a thread while in the `with`."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self._ready = threading.Event()
+        self._stop: Callable[[], None] | None = None
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, name="admin-server")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(START_DEADLINE_S), "the server did not start"
+        if self._failure is not None:
+            raise self._failure
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        if self._stop is not None:
+            self._stop()
+        self._thread.join()
+
+    def _main(self) -> None:
+        try:
+            trio.run(self.serve)
+        except BaseException as error:  # noqa: BLE001 - raised in the test's thread instead
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def serve(self) -> None:
+        """Open what the application needs, and serve until told to stop."""
+        raise NotImplementedError
+
+    async def serve_application(self, app: ASGIFramework) -> None:
+        """Serve until the `with` ends."""
+        shutdown = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+        self._stop = partial(token.run_sync_soon, shutdown.set)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(
+                partial(
+                    serve_with_hypercorn,
+                    app,
+                    address=UnixAddress(path=self.socket),
+                    shutdown=shutdown,
+                )
+            )
+            self._ready.set()
+
+
+class AdminServer(ApplicationServer):
+    """The admin API on a Unix socket, on a catalog of its own."""
+
+    def __init__(self, template: Path, directory: Path) -> None:
+        super().__init__(directory / "admin.sock")
+        self._template = template
+        self._directory = directory
+        self.clock = FakeClock()
+        self.keyring = CountingKeyCache()
+
+    async def serve(self) -> None:
+        """See `ApplicationServer.serve`."""
+        async with _open_catalog(self._template, self._directory) as catalog:
+            state = make_state(catalog, clock=self.clock, keyring=self.keyring)
+            await self.serve_application(AdminApplication(state))
