@@ -62,7 +62,7 @@ def initialise() -> None:
 
 def load_key() -> dict[str, str]:
     """The demonstration key; creates tenant, key and bucket where they are missing."""
-    names = {entry["name"] for entry in json.loads(admin("tenant", "list", "--json"))}
+    names = {entry["name"] for entry in json.loads(admin("tenant", "list", "--json"))["tenants"]}
     if TENANT not in names:
         admin("tenant", "create", TENANT)
     if not KEY_FILE.exists():
@@ -70,9 +70,9 @@ def load_key() -> dict[str, str]:
         descriptor = os.open(KEY_FILE, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump({name: printed[name] for name in KEY_FIELDS}, file)
-    buckets = json.loads(admin("bucket", "list", "--tenant", TENANT, "--json"))
+    buckets = json.loads(admin("bucket", "list", "--tenant", TENANT, "--json"))["buckets"]
     if BUCKET not in {entry["name"] for entry in buckets}:
-        admin("bucket", "create", "--tenant", TENANT, BUCKET)
+        admin("bucket", "create", f"{TENANT}/{BUCKET}")
     loaded = json.loads(KEY_FILE.read_text())
     return {name: str(loaded[name]) for name in KEY_FIELDS}
 

@@ -60,6 +60,7 @@ class Access:
             aws_secret_access_key=self.tenant.secret_access_key,
             verify=str(self.ca_bundle) if self.ca_bundle else None,
             config=Config(
+                signature_version="s3v4",  # boto3 presigns with version 2 otherwise
                 retries={"total_max_attempts": 1},
                 connect_timeout=10,
                 read_timeout=read_timeout_s,

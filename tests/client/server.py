@@ -37,6 +37,7 @@ READY_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 40.0  # the server may give requests in flight 30 s
 COMMAND_DEADLINE_S = 60.0
 LOG_TAIL_BYTES = 8_000
+ROOT = Path(__file__).resolve().parents[2]  # so that `-m appliance` is this checkout's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,7 @@ def run_command(arguments: Sequence[str], environment: Mapping[str, str]) -> str
     done = subprocess.run(
         [sys.executable, "-m", "appliance", *arguments],
         env=dict(environment),
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=COMMAND_DEADLINE_S,
@@ -189,6 +191,7 @@ class ServerProcess:
             self.process = subprocess.Popen(
                 [*self.wrapper, *command],
                 env=self.environment,
+                cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

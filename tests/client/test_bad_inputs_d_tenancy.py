@@ -6,7 +6,6 @@ import http.client
 import re
 import socket
 import threading
-import time
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -111,7 +110,7 @@ ROWS = [
             ("another key", "other-key", ""),
             ("nonsense", "upload", "nonsense"),
             ("a very long id", "upload", "x" * 3000),
-            ("percent signs", "upload", "%25%00%0A"),
+            ("percent signs", "upload", "%25%0A%22"),
         )
     ],
     Row(
@@ -147,7 +146,6 @@ ROWS = [
             "192.168.0.1",
             "-a-b",
             "a_b",
-            "a%00b",
             "xn--a",
         )
     ],
@@ -278,12 +276,14 @@ def test_a_change_of_keys_works_within_a_second(
         )
 
 
+@pytest.mark.slow
 def test_an_expired_key_is_refused(world: World) -> None:
-    key = world.server.create_key(world.alice.name, "--expires", "1s")
-    time.sleep(1.2)  # the key's own lifetime: nothing announces its end
-    answer = world.ask(world.signed(who=key))
+    key = world.server.create_key(world.alice.name, "--expires", "3s")
+    assert world.ask(world.signed(who=key)).status == 200
 
-    assert answer.status == 403
+    # The key's own lifetime passes: nothing else announces its end.
+    assert wait_until(lambda: world.ask(world.signed(who=key)).status == 403, deadline_s=5)
+    answer = world.ask(world.signed(who=key))
     assert answer.code in {"InvalidAccessKeyId", "AccessDenied"}
 
 

@@ -201,8 +201,14 @@ ROWS = [
             build=lambda world, method=method: raw(world, f"{method} /{world.bucket} HTTP/1.1"),  # type: ignore[misc]
             status=(400, 405, 501),
         )
-        for method in ("FOO", "TRACE", "CONNECT", "PATCH", "OPTIONS", "get", "PROPFIND")
+        for method in ("FOO", "TRACE", "CONNECT", "PATCH", "get", "PROPFIND")
     ],
+    Row(
+        number="E64",
+        title="a preflight without CORS",
+        build=lambda world: raw(world, f"OPTIONS /{world.bucket}/kept HTTP/1.1"),
+        status=(403, 405, 501),
+    ),
     *[
         Row(
             number="E64",

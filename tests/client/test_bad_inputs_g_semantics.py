@@ -210,7 +210,7 @@ ROWS = [
             "x-amz-object-lock-legal-hold": "ON",
             "x-amz-grant-read": 'uri="http://acs.amazonaws.com/groups/global/AllUsers"',
             "x-amz-acl": "public-read",
-            "x-amz-website-redirect-location": "/elsewhere",
+            "x-amz-storage-class": "GLACIER",
         }.items()
     ],
     *[

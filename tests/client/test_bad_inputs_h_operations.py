@@ -217,7 +217,8 @@ def test_there_are_no_default_credentials(world: World, key_id: str, secret: str
 
 
 def test_plain_http_beyond_loopback_needs_a_setting(make_server: ServerFactory) -> None:
-    server = make_server(settings={"THERMOCLINE_S3_LISTEN": "0.0.0.0:0"})
+    server = make_server()
+    server.environment["THERMOCLINE_S3_LISTEN"] = "0.0.0.0:0"
     assert "allow_plain_http" in refuses_to_start(server)
 
     server.environment["THERMOCLINE_S3_ALLOW_PLAIN_HTTP"] = "true"

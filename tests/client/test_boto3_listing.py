@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -175,8 +176,12 @@ def test_max_keys_zero_is_an_empty_page(s3: S3Client, bucket: str) -> None:
 def test_a_page_of_a_thousand_loses_no_key(s3: S3Client, access: Access) -> None:
     name = access.make_bucket()
     keys = [f"{number % 7}/{number:05}" for number in range(2_100)]
-    for key in keys:
+
+    def put(key: str) -> None:
         s3.put_object(Bucket=name, Key=key, Body=b"")
+
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(put, keys))
     listed = [
         entry["Key"]
         for answer in s3.get_paginator("list_objects_v2").paginate(Bucket=name)
