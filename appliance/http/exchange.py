@@ -55,7 +55,7 @@ class Exchange:
         self._is_sliced = is_sliced
         self._decoder = ChunkedDecoder(limits) if head.is_chunked else None
         self._left_bytes = head.content_length or 0
-        self._continue_due = head.expects_continue and (head.is_chunked or self._left_bytes > 0)
+        self._continue_due = head.expects_continue
         self._read_pace: Pace | None = None
         self._status = 0
         self._start_lines = b""
@@ -264,7 +264,10 @@ class Exchange:
         if self._must_leave_body():
             self.must_close = True
         close_line = b"connection: close\r\n" if self.must_close else b""
-        return self._start_lines + framing_line + close_line + b"\r\n"
+        # Nothing is left to refuse of an empty body. Without the 100, botocore takes the status
+        # line of this answer for that of the connection's next request, and waits for ever.
+        interim = _CONTINUE if self._continue_due and not self.has_unread_body else b""
+        return interim + self._start_lines + framing_line + close_line + b"\r\n"
 
     def _must_leave_body(self) -> bool:
         """True where the rest of the body is too much to read for the connection's sake.

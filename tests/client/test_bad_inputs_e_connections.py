@@ -70,6 +70,19 @@ def test_a_welcome_expectation_is_answered_by_100(world: World) -> None:
     assert world.read("expected").body == b"hello"
 
 
+@pytest.mark.parametrize(("headers", "status"), [((), 200), ((("if-match", '"x"'),), 404)])
+def test_an_expectation_of_an_empty_body_is_answered_by_100_too(
+    world: World, headers: tuple[Header, ...], status: int
+) -> None:
+    # botocore keeps the status of a final answer that came without a 100 for the next request.
+    key = f"expected-empty-{status}"
+    request = world.signed("PUT", key, *headers).adding(("expect", "100-continue"))
+    answer = exchange(world.address, request.encode(), method="PUT")
+
+    assert answer.interim == (100,)
+    assert answer.status == status
+
+
 def test_one_connection_serves_many_requests_one_after_another(world: World) -> None:
     wires = [world.signed("PUT", f"many/{n}", body=b"%d" % n).encode() for n in range(5)]
     with socket.create_connection(world.address, timeout=10) as connection:
