@@ -20,50 +20,42 @@ import trio
 
 from appliance.admin.application import AdminApplication
 from appliance.admin.state import AdminState, ServerFacts
-from appliance.catalog import bodies, keys, uploads
+from appliance.assembly import Core, make_keyring, make_reclaimer, make_service
+from appliance.catalog import uploads
 from appliance.catalog.engine import Catalog
-from appliance.catalog.ledger import SqlDeadLedger
 from appliance.catalog.settings import begin_epoch
 from appliance.catalog.volumes import list_volumes
 from appliance.clock import Clock, SystemClock
-from appliance.handlers.request import S3Limits, Services
-from appliance.handlers.service import S3Service
+from appliance.handlers.request import S3Limits
 from appliance.http.asgi import RequestRecord, S3Application
 from appliance.http.early_answer import EarlyAnswers, render_error_document
 from appliance.http.health import HealthApplication
 from appliance.identity import Identity, load_identity
 from appliance.key_file import cancel_rotation, finish_rotation, load_keys
-from appliance.keyring import KeyRing
 from appliance.log import start_log
 from appliance.metrics import Metrics
 from appliance.objects.buffers import RequestBuffers
-from appliance.objects.identities import BodyIds
-from appliance.objects.pins import BodyPins
 from appliance.objects.pipeline import open_pipeline
-from appliance.objects.reader import ObjectReader
-from appliance.objects.writer import BodyWriter
 from appliance.rate import RateLimiter, RateLimits
 from appliance.secrets import SecretBox
 from appliance.servers import Servers, load_token
 from appliance.storage import TIER_ORDER, open_volumes
 from appliance.volume_facts import list_volume_facts
 from hal.errors import HalError
-from tenants.records import AccessKeyId
 from tiers.page_store import PageStore
-from tiers.reclaimer import Reclaimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
+    from appliance.keyring import KeyRing
     from appliance.settings import Settings
-    from hal.records import BodyId, SegmentRef
+    from hal.records import SegmentRef
     from hal.volume import Volume
-    from tiers.records import StoredPage
+    from tiers.reclaimer import Reclaimer
 
 __all__ = ["serve"]
 
-COMPUTING_SLOTS = 2  # hashing, XML; more threads than cores only take turns
 ROOMS_INTERVAL_S = 5.0  # how stale placement's idea of free space may be
 EXPIRY_INTERVAL_S = 600.0
 EXPIRED_PER_COMMIT = 1000
@@ -115,7 +107,6 @@ class Appliance:
         self._settings = settings
         self._clock = clock
         self._metrics = Metrics()
-        self._pins = BodyPins()
         self._buffers = RequestBuffers(settings.memory.buffer_bytes)
         self._limiter = RateLimiter()
         self._rates = RateLimits(
@@ -164,17 +155,19 @@ class Appliance:
         )
         store = self._store = PageStore(volumes, tier_order=TIER_ORDER)
         await store.measure_rooms()
+        core = Core(
+            catalog=catalog,
+            store=store,
+            box=box,
+            boot_epoch=epoch,
+            clock=self._clock,
+            random_bytes=os.urandom,
+            buffers=self._buffers,
+        )
         async with open_pipeline() as working:
-            keyring = KeyRing(
-                load_key=lambda key_id: catalog.read(
-                    partial(keys.find_key, access_key_id=AccessKeyId(key_id))
-                ),
-                load_revision=lambda: catalog.read(keys.keyring_revision),
-                box=box,
-                clock=self._clock,
-            )
+            keyring = make_keyring(core)
             await working.start(keyring.run)
-            reclaimer = self._make_reclaimer(catalog, store, epoch)
+            reclaimer = make_reclaimer(core, grace_s=self._settings.reclaim.grace_s)
             working.start_soon(
                 partial(
                     reclaimer.run,
@@ -184,7 +177,7 @@ class Appliance:
             )
             working.start_soon(_measure_rooms_forever, store)
             working.start_soon(_expire_uploads_forever, catalog, self._clock)
-            servers = self._make_servers(catalog, store, keyring, box, epoch)
+            servers = self._make_servers(core, keyring)
             self._watch(catalog, store, reclaimer, keyring, servers)
             working.start_soon(_obey_signals, servers)
             await servers.run(lambda listeners: self._become_ready(listeners, on_ready))
@@ -202,64 +195,24 @@ class Appliance:
         assert self._store is not None, "nothing is dirty before the volumes are open"
         return await self._store.flush(segments)
 
-    def _make_reclaimer(self, catalog: Catalog, store: PageStore, epoch: int) -> Reclaimer:
-        return Reclaimer(
-            store,
-            SqlDeadLedger(catalog),
-            is_pinned=self._pins.is_pinned,
-            now_us=self._clock.now_us,
-            grace_us=round(self._settings.reclaim.grace_s * 1_000_000),
-            boot_epoch=epoch,
-        )
-
-    def _make_service(
-        self, catalog: Catalog, store: PageStore, keyring: KeyRing, box: SecretBox, epoch: int
-    ) -> S3Service:
-        settings = self._settings
-
-        async def list_pages(body_id: BodyId, first_index: int, limit: int) -> list[StoredPage]:
-            return await catalog.read(
-                partial(bodies.list_pages, body_id=body_id, first_index=first_index, limit=limit)
-            )
-
-        computing = trio.CapacityLimiter(COMPUTING_SLOTS)
-        services = Services(
-            catalog=catalog,
-            store=store,
-            writer=BodyWriter(
-                store,
-                self._buffers,
-                hashing=computing,
-                now_us=self._clock.now_us,
-            ),
-            reader=ObjectReader(store, self._buffers, self._pins, list_pages=list_pages),
-            body_ids=BodyIds(epoch),
-            clock=self._clock,
-            limits=S3Limits(
-                region=settings.s3.region,
-                domains=settings.s3.domains,
-                put_bytes_max=settings.s3.upload_bytes_max,
-                object_bytes_max=settings.s3.object_bytes_max,
-                part_bytes_min=PART_BYTES_MIN,
-                uploads_open_max=settings.uploads.open_max,
-                require_signed_payload=settings.s3.require_signed_payload,
-            ),
-            token_key=box.mac_key("continuation-token"),
-            random_bytes=os.urandom,
-            computing=computing,
-        )
-        return S3Service(
-            services,
+    def _make_servers(self, core: Core, keyring: KeyRing) -> Servers:
+        settings = self._settings.s3
+        service = make_service(
+            core,
             keyring,
+            limits=S3Limits(
+                region=settings.region,
+                domains=settings.domains,
+                put_bytes_max=settings.upload_bytes_max,
+                object_bytes_max=settings.object_bytes_max,
+                part_bytes_min=PART_BYTES_MIN,
+                uploads_open_max=self._settings.uploads.open_max,
+                require_signed_payload=settings.require_signed_payload,
+            ),
             limiter=self._limiter,
             rates=self._rates,
-            trusted_proxies=[ip_network(text) for text in settings.s3.trusted_proxies],
+            trusted_proxies=[ip_network(text) for text in settings.trusted_proxies],
         )
-
-    def _make_servers(
-        self, catalog: Catalog, store: PageStore, keyring: KeyRing, box: SecretBox, epoch: int
-    ) -> Servers:
-        service = self._make_service(catalog, store, keyring, box, epoch)
         s3 = S3Application(
             service.handle,
             mint_request_id=_mint_request_id,
@@ -272,7 +225,7 @@ class Appliance:
             mint_request_id=_mint_request_id,
             now_us=self._clock.now_us,
         )
-        state = self._make_admin_state(catalog, store, keyring, box)
+        state = self._make_admin_state(core, keyring)
         token = load_token(self._settings.admin.token_file)
         return Servers(
             self._settings,
@@ -287,17 +240,15 @@ class Appliance:
             ),
         )
 
-    def _make_admin_state(
-        self, catalog: Catalog, store: PageStore, keyring: KeyRing, box: SecretBox
-    ) -> AdminState:
+    def _make_admin_state(self, core: Core, keyring: KeyRing) -> AdminState:
         return AdminState(
-            catalog=catalog,
-            secret_box=box,
+            catalog=core.catalog,
+            secret_box=core.box,
             keyring=keyring,
-            clock=self._clock,
-            random_bytes=os.urandom,
+            clock=core.clock,
+            random_bytes=core.random_bytes,
             buckets_max_default=self._settings.tenants.buckets_max,
-            list_volume_facts=partial(list_volume_facts, store),
+            list_volume_facts=partial(list_volume_facts, core.store),
             describe_server=self._describe_server,
         )
 

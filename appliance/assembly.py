@@ -1,0 +1,137 @@
+"""Puts the parts of one server process together, below its listeners.
+
+From an open catalog, a page store and a clock to the S3 service and its background work. It opens
+no device, socket or signal and starts no task: the composition root does, and so does whatever
+drives the same parts without a network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from appliance.catalog import bodies, keys
+from appliance.catalog.ledger import SqlDeadLedger
+from appliance.handlers.request import S3Limits, Services
+from appliance.handlers.service import S3Service
+from appliance.keyring import KeyRing
+from appliance.objects.identities import BodyIds
+from appliance.objects.pins import BodyPins
+from appliance.objects.reader import ObjectReader
+from appliance.objects.writer import BodyWriter
+from tenants.records import AccessKeyId
+from tiers.reclaimer import Reclaimer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from appliance.catalog.engine import Catalog
+    from appliance.clock import Clock
+    from appliance.handlers.forwarding import Network
+    from appliance.objects.buffers import RequestBuffers
+    from appliance.rate import RateLimiter, RateLimits
+    from appliance.secrets import SecretBox
+    from hal.records import BodyId
+    from tiers.page_store import PageStore
+    from tiers.records import StoredPage
+
+__all__ = ["Core", "make_keyring", "make_reclaimer", "make_service"]
+
+COMPUTING_SLOTS = 2  # hashing, XML; more threads than cores only take turns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """What every part of one server start shares.
+
+    Attributes:
+        box: Opens the sealed secrets and derives the keys of tokens.
+        boot_epoch: Of this start, from the catalog.
+        random_bytes: Unguessable bytes.
+        pins: The bodies that this process' readers hold.
+    """
+
+    catalog: Catalog
+    store: PageStore
+    box: SecretBox
+    boot_epoch: int
+    clock: Clock
+    random_bytes: Callable[[int], bytes]
+    buffers: RequestBuffers
+    pins: BodyPins = field(default_factory=BodyPins)
+
+
+def make_keyring(core: Core) -> KeyRing:
+    """The key ring on the core's catalog; the caller runs it."""
+    return KeyRing(
+        load_key=lambda key_id: core.catalog.read(
+            partial(keys.find_key, access_key_id=AccessKeyId(key_id))
+        ),
+        load_revision=lambda: core.catalog.read(keys.keyring_revision),
+        box=core.box,
+        clock=core.clock,
+    )
+
+
+def make_reclaimer(core: Core, *, grace_s: float) -> Reclaimer:
+    """The reclaimer that spares what the core's readers hold; the caller runs it.
+
+    Args:
+        core: What it works on.
+        grace_s: How long a body stays after its death, seconds.
+    """
+    return Reclaimer(
+        core.store,
+        SqlDeadLedger(core.catalog),
+        is_pinned=core.pins.is_pinned,
+        now_us=core.clock.now_us,
+        grace_us=round(grace_s * 1_000_000),
+        boot_epoch=core.boot_epoch,
+    )
+
+
+def make_service(
+    core: Core,
+    keyring: KeyRing,
+    *,
+    limits: S3Limits,
+    limiter: RateLimiter,
+    rates: RateLimits,
+    trusted_proxies: Sequence[Network] = (),
+) -> S3Service:
+    """The S3 service on the core.
+
+    Args:
+        core: What it works on; its catalog must be running for anything to be committed.
+        keyring: Who may sign.
+        limits: Of the S3 face.
+        limiter: Counts requests and bytes by tenant.
+        rates: What each tenant may.
+        trusted_proxies: Peers whose forwarding headers are believed.
+    """
+    catalog, clock = core.catalog, core.clock
+
+    async def list_pages(body_id: BodyId, first_index: int, limit: int) -> list[StoredPage]:
+        return await catalog.read(
+            partial(bodies.list_pages, body_id=body_id, first_index=first_index, limit=limit)
+        )
+
+    computing = trio.CapacityLimiter(COMPUTING_SLOTS)
+    services = Services(
+        catalog=catalog,
+        store=core.store,
+        writer=BodyWriter(core.store, core.buffers, hashing=computing, now_us=clock.now_us),
+        reader=ObjectReader(core.store, core.buffers, core.pins, list_pages=list_pages),
+        body_ids=BodyIds(core.boot_epoch),
+        clock=clock,
+        limits=limits,
+        token_key=core.box.mac_key("continuation-token"),
+        random_bytes=core.random_bytes,
+        computing=computing,
+    )
+    return S3Service(
+        services, keyring, limiter=limiter, rates=rates, trusted_proxies=trusted_proxies
+    )
