@@ -1,0 +1,102 @@
+"""Cuts the power of the file system under a working server, and holds it against the ledger.
+
+Data directory and both volumes lie on one loop file system; the ledger and the server's log lie
+elsewhere. The server runs on for a moment after the cut: whatever it still acknowledges is lost for
+certain, and so would be found.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+from tests.crash.appliance_under_test import make_server, make_world
+from tests.crash.kill_loop import LoopReport
+from tests.crash.ledger import Ledger
+from tests.crash.loop_filesystem import LoopFilesystem
+from tests.crash.verify import assert_catalog_is_clean, verify_ledger
+from tests.crash.workload import Mix, run_clients
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.crash.appliance_under_test import World
+
+__all__ = ["IMAGE_MIB", "run_power_cut_loop"]
+
+IMAGE_MIB = {"ext4": 384, "xfs": 512}
+LOAD_S = (0.05, 1.0)
+AFTER_CUT_S = (0.0, 0.2)  # how long the server runs on without its disk
+CHECK_EVERY = 5
+# Fewer and smaller objects than elsewhere: all of it must fit the image beside its garbage.
+MIX = Mix(keys=10, large_share=0.03, large_bytes_max=6 * 1024 * 1024)
+
+
+def run_power_cut_loop(
+    directory: Path, kind: str, *, count: int, seed: int, say: Callable[[str], None]
+) -> LoopReport:
+    """Runs `count` cycles of load, cut, SIGKILL, mount, start and verification.
+
+    Args:
+        directory: Gets the image, which is removed at the end, the log and the ledger.
+        kind: ext4 or xfs.
+        count: Cycles.
+        seed: Decides the clients' choices and the moments of the cuts.
+        say: Given progress, one line at a time.
+
+    Raises:
+        AssertionError: Something acknowledged is lost or wrong.
+    """
+    chance = random.Random(f"{kind}/{seed}")
+    report = LoopReport()
+    began = time.monotonic()
+    ledger = Ledger(directory / f"ledger-{kind}.jsonl")
+    with LoopFilesystem(directory, kind, size_mib=IMAGE_MIB[kind]) as filesystem:
+        place = filesystem.root / "appliance"
+        place.mkdir()
+        server = make_server(
+            place,
+            volumes={"ssd": place / "volume-ssd", "hdd": place / "volume-hdd"},
+            log_path=directory / f"server-{kind}.log",
+            segment_bytes="16MiB",
+            keep_free="24MiB",
+        )
+        try:
+            server.start()
+            world = make_world(server, ledger, seed=seed, mix=MIX)
+            for cycle in range(count):
+                load_s, after_s = chance.uniform(*LOAD_S), chance.uniform(*AFTER_CUT_S)
+                say(f"{kind} cycle {cycle}: cut after {load_s:.3f} s")
+                _cut_under_load(world, filesystem, load_s=load_s, after_s=after_s)
+                filesystem.unmount()
+                filesystem.mount()
+                server.start()
+                report.ready_s.append(server.ready_seconds)
+                report.unanswered += sum(len(state.possible) for state in ledger.keys.values())
+                report.objects_read += verify_ledger(ledger, world.target)
+                if (cycle + 1) % CHECK_EVERY == 0 or cycle + 1 == count:
+                    assert_catalog_is_clean(server)
+                ledger.restart()
+                report.cycles += 1
+            report.requests = sum(client.requests for client in world.clients)
+        finally:
+            report.acknowledged = ledger.acknowledged
+            report.seconds = time.monotonic() - began
+            server.discard()
+            ledger.close()
+    say(str(report))
+    return report
+
+
+def _cut_under_load(
+    world: World, filesystem: LoopFilesystem, *, load_s: float, after_s: float
+) -> None:
+    def cut_then_kill() -> None:
+        time.sleep(load_s)
+        filesystem.cut_power()
+        time.sleep(after_s)
+        world.server.kill()
+
+    run_clients(world.clients, world.target, cut_then_kill)
