@@ -75,6 +75,13 @@ def access(server: ServerProcess, tenant: TenantAccess) -> Access:
 
 
 @pytest.fixture(scope="module")
+def plain_access(plain_server: ServerProcess) -> Access:
+    """A tenant of this module's own on the plain server, for what once is enough."""
+    tenant = plain_server.create_tenant(f"t{uuid.uuid4().hex[:12]}")
+    return Access(server=plain_server, tenant=tenant)
+
+
+@pytest.fixture(scope="module")
 def world(plain_server: ServerProcess) -> World:
     """Alice and Bob on the plain server, for the tables of bad inputs."""
     return make_world(plain_server)
