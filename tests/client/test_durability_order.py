@@ -6,6 +6,7 @@ the 200 of a PUT is sent, the segment that holds its pages is synced, and after 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -119,16 +120,20 @@ class Trace:
         """The calls that began after the mark."""
         return [call for call in parse_trace(self.lines()) if call.begun >= self.seen]
 
-    def calls_until_answer(self) -> list[Call]:
-        """The calls after the mark, once the answer's head is among them."""
-        assert wait_until(lambda: find_answer(self.calls()) is not None, deadline_s=10)
-        return self.calls()
+    def wait_answer(self, body: bytes) -> tuple[list[Call], Call]:
+        """The calls after the mark, and among them the one that answers for this body by 200."""
+        etag = hashlib.md5(body).hexdigest()
+        assert wait_until(lambda: find_answer(self.calls(), etag) is not None, deadline_s=10)
+        calls = self.calls()
+        answer = find_answer(calls, etag)
+        assert answer is not None
+        return calls, answer
 
 
-def find_answer(calls: Sequence[Call]) -> Call | None:
-    """The call that sends the head of a 200."""
+def find_answer(calls: Sequence[Call], etag: str) -> Call | None:
+    """The call that sends the head of a 200 with this ETag."""
     for call in calls:
-        if call.name in SENDS and '"HTTP/1.1 200' in call.text:
+        if call.name in SENDS and '"HTTP/1.1 200' in call.text and etag in call.text:
             return call
     return None
 
@@ -161,7 +166,7 @@ def traced(make_server: ServerFactory, tmp_path: Path) -> Traced:
     log = tmp_path / "strace.log"
     server = make_server(
         settings={"THERMOCLINE_MEMORY_BUFFER_BYTES": "64MiB"},
-        wrapper=(strace, "-f", "-y", "-s", "64", "-e", f"trace={CALLS}", "-o", str(log)),
+        wrapper=(strace, "-f", "-y", "-s", "512", "-e", f"trace={CALLS}", "-o", str(log)),
     )
     server.start(deadline_s=60)
     return Traced(world=make_world(server), trace=Trace(log))
@@ -176,9 +181,7 @@ def test_segment_then_catalog_are_synced_before_the_answer(traced: Traced, lengt
     trace.mark()
     assert world.ask(request, deadline_s=60).status == 200
 
-    calls = trace.calls_until_answer()
-    answer = find_answer(calls)
-    assert answer is not None
+    calls, answer = trace.wait_answer(body)
     written = [call for call in calls if call.name in WRITES and traced.is_segment(call.path)]
     assert sum(call.moved_bytes for call in written) >= length
     assert all(call.ended < answer.begun for call in written)
@@ -216,7 +219,7 @@ def test_a_cold_read_goes_through_a_direct_descriptor(traced: Traced) -> None:
 
     read = [
         call
-        for call in trace.calls_until_answer()
+        for call in trace.wait_answer(body)[0]
         if call.name in READS and traced.is_segment(call.path)
     ]
     assert sum(call.moved_bytes for call in read) >= len(body)
