@@ -40,6 +40,7 @@ __all__ = [
     "annex_of",
     "decode_header",
     "encode_header",
+    "find_blemish",
     "open_record",
     "open_spans",
     "seal_record",
@@ -339,6 +340,29 @@ def annex_of(record: memoryview, header: RecordHeader, *, where: str = "record")
     if crc32c(annex) != header.annex_checksum:
         raise PageCorrupt(where, "annex checksum differs")
     return annex
+
+
+def find_blemish(record: memoryview, *, where: str = "record") -> str | None:
+    """What is wrong with the part of an intact record that no reader is served, or None.
+
+    The annex, which a rebuild of the catalog reads, and the padding, which is zero. A changed byte
+    there costs no object a byte, but says that the medium under the record rots.
+
+    Args:
+        record: The whole extent; `open_record` has accepted its header and payload.
+        where: The extent, for the message.
+    """
+    header = decode_header(record, where=where)
+    if len(record) != header.record_bytes:
+        return f"the extent is {len(record)} bytes, the record {header.record_bytes}"
+    try:
+        annex_of(record, header, where=where)
+    except PageCorrupt as error:
+        return error.reason
+    padding = record[HEADER_BYTES + header.payload_bytes + header.annex_bytes :]
+    if padding != _ZEROS[: len(padding)]:
+        return "the padding is not zero"
+    return None
 
 
 def _expected_header(block: memoryview, expected: ExpectedRecord, where: str) -> RecordHeader:

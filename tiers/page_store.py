@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 
     from hal.volume import Volume
 
-__all__ = ["PageStore", "PageStoreStatistics", "RecordIdentity"]
+__all__ = [
+    "READ_ATTEMPTS",
+    "PageStore",
+    "PageStoreStatistics",
+    "RecordIdentity",
+    "expect_record",
+]
 
 FULL_VOLUME_REST_S = 5.0  # how long a volume that said "full" is not asked again
 READ_ATTEMPTS = 2  # DURABILITY 3, Read: re-read once, then the page counts as lost
@@ -69,11 +75,19 @@ class PageStore:
     Args:
         volumes: Open volumes; the store uses them and leaves their closing to the caller.
         tier_order: Tier names, fastest first.
+        on_lost: Told of every page that a read found lost; must not block or raise.
     """
 
-    def __init__(self, volumes: Sequence[Volume], *, tier_order: Sequence[str]) -> None:
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        *,
+        tier_order: Sequence[str],
+        on_lost: Callable[[StoredPage], None] | None = None,
+    ) -> None:
         self._volumes: dict[VolumeId, Volume] = {volume.volume_id: volume for volume in volumes}
         self._tier_order = tuple(tier_order)
+        self._on_lost = on_lost
         self._rooms: dict[VolumeId, Capacity] = {}
         self._resting_until: dict[VolumeId, float] = {}
         self._pages_written = 0
@@ -179,7 +193,7 @@ class PageStore:
         payload: list[memoryview] = []
 
         async def read() -> None:
-            expected = await _expect(volume, page)
+            expected = await expect_record(volume, page)
             await volume.read(
                 page.extent,
                 record,
@@ -220,7 +234,7 @@ class PageStore:
         result: list[memoryview] = []
 
         async def read() -> None:
-            expected = await _expect(volume, page)
+            expected = await expect_record(volume, page)
             await volume.read(page.extent, header, record_offset=0)
             await volume.read(
                 page.extent,
@@ -352,11 +366,18 @@ class PageStore:
                     self._pages_reread += 1
                     continue
                 self._pages_lost += 1
+                if self._on_lost is not None:
+                    self._on_lost(page)
                 raise PageLost(page, str(error)) from error
             return
 
 
-async def _expect(volume: Volume, page: StoredPage) -> ExpectedRecord:
+async def expect_record(volume: Volume, page: StoredPage) -> ExpectedRecord:
+    """What the catalog says must lie at a page's extent.
+
+    Raises:
+        MediumError: The segment does not exist.
+    """
     return ExpectedRecord(
         segment_uuid=await volume.resolve_segment(page.extent.segment_id),
         offset=page.extent.offset,

@@ -1,7 +1,7 @@
 """What this package needs of a catalog, as small protocols of plain values.
 
-The SQL implementation is `appliance.catalog.ledger`, the in-memory one `tiers.memory_ledger`; one
-contract suite holds both.
+The SQL implementations are `appliance.catalog.ledger` and `scrub_ledger`, the in-memory ones
+`tiers.memory_ledger` and `memory_scrub_ledger`; one contract suite holds both of each.
 """
 
 from __future__ import annotations
@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from hal.records import BodyId, Extent, SegmentRef
+    from hal.records import BodyId, Extent, SegmentRef, VolumeId
     from tiers.records import StoredPage
+    from tiers.scrub_records import (
+        QuarantinedPage,
+        ScrubEntry,
+        ScrubPass,
+        ScrubPlace,
+        SegmentLoad,
+    )
 
-__all__ = ["DeadExtent", "DeadLedger"]
+__all__ = ["DeadExtent", "DeadLedger", "ScrubLedger"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,4 +79,61 @@ class DeadLedger(Protocol):
 
     async def list_segment_extents(self, segment: SegmentRef) -> Sequence[Extent]:
         """Every extent of a segment that a row names, live or dead, by offset."""
+        ...
+
+
+class ScrubLedger(Protocol):
+    """What there is to verify, how far that has come, and what was found bad.
+
+    `store_`, `quarantine`, `release` and `prune_quarantine` are one durable commit each.
+    """
+
+    async def list_entries(
+        self, volume_id: VolumeId, *, place: ScrubPlace, limit: int
+    ) -> Sequence[ScrubEntry]:
+        """Pages on a volume at `place` and behind it, in the order of their places."""
+        ...
+
+    async def measure_segment(self, segment: SegmentRef, *, first_offset: int) -> SegmentLoad:
+        """What the pages of a segment from `first_offset` on amount to."""
+        ...
+
+    async def find_live_page(self, body_id: BodyId, page_index: int) -> StoredPage | None:
+        """The page as it is now, or None where it or its body is dead or gone."""
+        ...
+
+    async def load_pass(self, volume_id: VolumeId) -> ScrubPass:
+        """The last stored pass of a volume; number 0 where there was none."""
+        ...
+
+    async def store_pass(self, scrub_pass: ScrubPass) -> None:
+        """Store a volume's pass in place of the one before."""
+        ...
+
+    async def load_paused(self) -> bool:
+        """Whether the scrub is paused."""
+        ...
+
+    async def store_paused(self, *, is_paused: bool) -> None:
+        """Remember whether the scrub is paused."""
+        ...
+
+    async def quarantine(self, found: QuarantinedPage) -> bool:
+        """Set a page aside. One that is there already keeps its `found_us`.
+
+        Returns:
+            Whether it was not there before, at this extent.
+        """
+        ...
+
+    async def release(self, page: StoredPage) -> bool:
+        """Take a page out of the quarantine; whether it was in."""
+        ...
+
+    async def count_quarantined(self, volume_id: VolumeId) -> int:
+        """Pages set aside that still lie on the volume and are alive."""
+        ...
+
+    async def prune_quarantine(self) -> int:
+        """Forget pages set aside that died, are gone or lie elsewhere now; how many."""
         ...

@@ -46,6 +46,8 @@ __all__ = [
     "pages",
     "part_bodies",
     "parts",
+    "quarantined_pages",
+    "scrub_passes",
     "settings",
     "tenants",
     "uploads",
@@ -351,6 +353,39 @@ moves = Table(
     Column("reason", Text, nullable=False),
     Column("started_us", _BIG, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# No key to `pages`: reclaim forgets a page without asking here, and the scrub prunes what is left.
+quarantined_pages = Table(
+    "quarantined_pages",
+    metadata,
+    Column("body_id", _BIG, primary_key=True),
+    Column("page_index", Integer, primary_key=True),
+    Column("volume_id", SmallInteger, nullable=False),
+    Column("segment_id", _BIG, nullable=False),
+    Column("segment_offset", _BIG, nullable=False),
+    Column("is_readable", Boolean(create_constraint=False), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("found_us", _BIG, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+scrub_passes = Table(
+    "scrub_passes",
+    metadata,
+    Column("volume_id", _BIG, primary_key=True, autoincrement=False),
+    Column("number", _BIG, nullable=False),
+    Column("is_running", Boolean(create_constraint=False), nullable=False),
+    Column("is_urgent", Boolean(create_constraint=False), nullable=False),
+    Column("segment_id", _BIG, nullable=False),
+    Column("segment_offset", _BIG, nullable=False),
+    Column("started_us", _BIG, nullable=False),
+    Column("done_pages", _BIG, nullable=False),
+    Column("done_bytes", _BIG, nullable=False),
+    Column("bad_pages", _BIG, nullable=False),
+    Column("last_started_us", _BIG),
+    Column("last_ended_us", _BIG),
+    Column("last_bytes", _BIG, nullable=False),
 )
 
 audit = Table(

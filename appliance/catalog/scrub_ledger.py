@@ -1,0 +1,96 @@
+"""The catalog as `tiers.ports.ScrubLedger`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from appliance.catalog import scrub, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from appliance.catalog.engine import Catalog
+    from hal.records import BodyId, SegmentRef, VolumeId
+    from tiers.records import StoredPage
+    from tiers.scrub_records import (
+        QuarantinedPage,
+        ScrubEntry,
+        ScrubPass,
+        ScrubPlace,
+        SegmentLoad,
+    )
+
+__all__ = ["SqlScrubLedger"]
+
+PAUSED_SETTING = "scrub_paused"
+
+
+class SqlScrubLedger:
+    """See `tiers.ports.ScrubLedger`; every call is one unit of the catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def list_entries(
+        self, volume_id: VolumeId, *, place: ScrubPlace, limit: int
+    ) -> Sequence[ScrubEntry]:
+        """See `ScrubLedger`."""
+        return await self._catalog.read(
+            partial(scrub.list_entries, volume_id=volume_id, place=place, limit=limit)
+        )
+
+    async def measure_segment(self, segment: SegmentRef, *, first_offset: int) -> SegmentLoad:
+        """See `ScrubLedger`."""
+        return await self._catalog.read(
+            partial(
+                scrub.measure_segment,
+                volume_id=segment.volume_id,
+                segment_id=segment.segment_id,
+                first_offset=first_offset,
+            )
+        )
+
+    async def find_live_page(self, body_id: BodyId, page_index: int) -> StoredPage | None:
+        """See `ScrubLedger`."""
+        return await self._catalog.read(
+            partial(scrub.find_live_page, body_id=body_id, page_index=page_index)
+        )
+
+    async def load_pass(self, volume_id: VolumeId) -> ScrubPass:
+        """See `ScrubLedger`."""
+        return await self._catalog.read(partial(scrub.load_pass, volume_id=volume_id))
+
+    async def store_pass(self, scrub_pass: ScrubPass) -> None:
+        """See `ScrubLedger`."""
+        await self._catalog.commit(partial(scrub.store_pass, scrub_pass=scrub_pass))
+
+    async def load_paused(self) -> bool:
+        """See `ScrubLedger`."""
+        found = await self._catalog.read(partial(settings.find_setting, name=PAUSED_SETTING))
+        return found == "1"
+
+    async def store_paused(self, *, is_paused: bool) -> None:
+        """See `ScrubLedger`."""
+        value = "1" if is_paused else "0"
+        await self._catalog.commit(
+            partial(settings.store_setting, name=PAUSED_SETTING, value=value)
+        )
+
+    async def quarantine(self, found: QuarantinedPage) -> bool:
+        """See `ScrubLedger`."""
+        return await self._catalog.commit(partial(scrub.quarantine_page, found=found))
+
+    async def release(self, page: StoredPage) -> bool:
+        """See `ScrubLedger`."""
+        return await self._catalog.commit(
+            partial(scrub.release_page, body_id=page.body_id, page_index=page.page_index)
+        )
+
+    async def count_quarantined(self, volume_id: VolumeId) -> int:
+        """See `ScrubLedger`."""
+        return await self._catalog.read(partial(scrub.count_quarantined, volume_id=volume_id))
+
+    async def prune_quarantine(self) -> int:
+        """See `ScrubLedger`."""
+        return await self._catalog.commit(scrub.prune_quarantine)

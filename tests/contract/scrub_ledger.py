@@ -1,0 +1,151 @@
+"""What every `tiers.ports.ScrubLedger` keeps, whatever it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from hal.records import VolumeId
+from tiers.scrub_records import (
+    FIRST_PLACE,
+    QuarantinedPage,
+    ScrubPass,
+    ScrubPlace,
+    SegmentLoad,
+    place_behind,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hal.records import BodyId
+    from tiers.ports import ScrubLedger
+    from tiers.records import StoredPage
+
+__all__ = ["ScrubBench", "ScrubLedgerContract"]
+
+VOLUME = VolumeId(1)
+
+
+class ScrubBench(Protocol):
+    """A ledger and the means to let bodies live, die and go in it."""
+
+    @property
+    def ledger(self) -> ScrubLedger: ...
+
+    async def make_body(self, page_count: int) -> Sequence[StoredPage]: ...
+
+    async def kill_body(self, body_id: BodyId) -> None: ...
+
+    async def forget_page(self, page: StoredPage) -> None: ...
+
+
+def bad(page: StoredPage, *, found_us: int = 7, reason: str = "rotten") -> QuarantinedPage:
+    return QuarantinedPage(page=page, is_readable=False, reason=reason, found_us=found_us)
+
+
+class ScrubLedgerContract:
+    async def test_pages_are_walked_by_place_in_pieces(self, bench: ScrubBench) -> None:
+        made = [*await bench.make_body(2), *await bench.make_body(3)]
+
+        first = await bench.ledger.list_entries(VOLUME, place=FIRST_PLACE, limit=3)
+        rest = await bench.ledger.list_entries(
+            VOLUME, place=place_behind(first[-1].page.extent), limit=9
+        )
+
+        assert [entry.page for entry in [*first, *rest]] == made
+        assert not any(entry.is_quarantined for entry in [*first, *rest])
+
+    async def test_other_volumes_and_later_segments_are_apart(self, bench: ScrubBench) -> None:
+        [page] = await bench.make_body(1)
+        segment_id = page.extent.segment_id
+        behind = ScrubPlace(type(segment_id)(segment_id + 1), 0)
+
+        assert not await bench.ledger.list_entries(VolumeId(2), place=FIRST_PLACE, limit=9)
+        assert not await bench.ledger.list_entries(VOLUME, place=behind, limit=9)
+
+    async def test_a_segment_is_measured_from_a_place_on(self, bench: ScrubBench) -> None:
+        pages = await bench.make_body(3)
+        segment = pages[0].extent.segment
+
+        everything = await bench.ledger.measure_segment(segment, first_offset=0)
+        rest = await bench.ledger.measure_segment(segment, first_offset=pages[1].extent.offset)
+
+        length = pages[0].extent.length_bytes
+        assert everything == SegmentLoad(pages=3, record_bytes=3 * length)
+        assert rest == SegmentLoad(pages=2, record_bytes=2 * length)
+
+    async def test_only_a_page_of_a_living_body_is_found(self, bench: ScrubBench) -> None:
+        [page] = await bench.make_body(1)
+        [dying] = await bench.make_body(1)
+        await bench.kill_body(dying.body_id)
+
+        assert await bench.ledger.find_live_page(page.body_id, 0) == page
+        assert await bench.ledger.find_live_page(page.body_id, 1) is None
+        assert await bench.ledger.find_live_page(dying.body_id, 0) is None
+
+    async def test_a_pass_is_stored_in_place_of_the_one_before(self, bench: ScrubBench) -> None:
+        ledger = bench.ledger
+        begun = ScrubPass(
+            volume_id=VOLUME,
+            number=3,
+            is_running=True,
+            is_urgent=True,
+            place=ScrubPlace((await bench.make_body(1))[0].extent.segment_id, 8192),
+            started_us=10,
+            done_pages=4,
+            done_bytes=2**40,
+            bad_pages=1,
+        )
+        ended = replace(
+            begun, is_running=False, last_started_us=10, last_ended_us=20, last_bytes=2**40
+        )
+
+        assert await ledger.load_pass(VOLUME) == ScrubPass(volume_id=VOLUME)
+        await ledger.store_pass(begun)
+        assert await ledger.load_pass(VOLUME) == begun
+        await ledger.store_pass(ended)
+        assert await ledger.load_pass(VOLUME) == ended
+        assert (await ledger.load_pass(VolumeId(2))).number == 0
+
+    async def test_a_pause_is_remembered(self, bench: ScrubBench) -> None:
+        assert not await bench.ledger.load_paused()
+        await bench.ledger.store_paused(is_paused=True)
+        assert await bench.ledger.load_paused()
+        await bench.ledger.store_paused(is_paused=False)
+        assert not await bench.ledger.load_paused()
+
+    async def test_a_page_is_set_aside_once_and_released_once(self, bench: ScrubBench) -> None:
+        pages = await bench.make_body(2)
+        ledger = bench.ledger
+
+        assert await ledger.quarantine(bad(pages[1]))
+        assert not await ledger.quarantine(bad(pages[1], found_us=9, reason="still rotten"))
+        entries = await ledger.list_entries(VOLUME, place=FIRST_PLACE, limit=9)
+        assert [entry.is_quarantined for entry in entries] == [False, True]
+        assert await ledger.count_quarantined(VOLUME) == 1
+        assert await ledger.release(pages[1])
+        assert not await ledger.release(pages[1])
+        assert await ledger.count_quarantined(VOLUME) == 0
+
+    async def test_a_page_set_aside_elsewhere_is_new_here(self, bench: ScrubBench) -> None:
+        [page] = await bench.make_body(1)
+        was = replace(page, extent=replace(page.extent, offset=page.extent.offset + 4096))
+
+        assert await bench.ledger.quarantine(bad(was))
+        assert await bench.ledger.count_quarantined(VOLUME) == 0
+        assert await bench.ledger.quarantine(bad(page))
+        assert await bench.ledger.count_quarantined(VOLUME) == 1
+
+    async def test_what_died_or_went_is_pruned_and_the_rest_stays(self, bench: ScrubBench) -> None:
+        [kept], [dying], [going] = [await bench.make_body(1) for _ in range(3)]
+        for page in (kept, dying, going):
+            await bench.ledger.quarantine(bad(page))
+        await bench.kill_body(dying.body_id)
+        await bench.kill_body(going.body_id)
+        await bench.forget_page(going)
+
+        assert await bench.ledger.count_quarantined(VOLUME) == 1
+        assert await bench.ledger.prune_quarantine() == 2
+        assert await bench.ledger.prune_quarantine() == 0
+        assert await bench.ledger.release(kept)

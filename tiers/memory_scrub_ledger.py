@@ -1,0 +1,144 @@
+"""Dictionaries that keep the promises of `tiers.ports.ScrubLedger`, without a database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from tiers.scrub_records import ScrubEntry, ScrubPass, ScrubPlace, SegmentLoad
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hal.records import BodyId, SegmentRef, VolumeId
+    from tiers.records import StoredPage
+    from tiers.scrub_records import QuarantinedPage
+
+__all__ = ["MemoryScrubLedger"]
+
+_Key = tuple["BodyId", int]
+
+
+class MemoryScrubLedger:
+    """See `tiers.ports.ScrubLedger`; `add_page` and `remove_page` play the catalog's commits."""
+
+    def __init__(self) -> None:
+        self._pages: dict[_Key, StoredPage] = {}
+        self._dead: set[BodyId] = set()
+        self._passes: dict[VolumeId, ScrubPass] = {}
+        self._is_paused = False
+        self._quarantined: dict[_Key, QuarantinedPage] = {}
+
+    def add_page(self, page: StoredPage) -> None:
+        """Make a live page known, or the new place of a known one."""
+        self._pages[page.body_id, page.page_index] = page
+
+    def remove_page(self, page: StoredPage) -> None:
+        """Forget a page, as reclaim does."""
+        del self._pages[page.body_id, page.page_index]
+
+    def add_death(self, body_id: BodyId) -> None:
+        """Take the last reference from a body."""
+        self._dead.add(body_id)
+
+    def list_quarantined(self) -> Sequence[QuarantinedPage]:
+        """All pages set aside, by body and index."""
+        return [self._quarantined[key] for key in sorted(self._quarantined)]
+
+    async def list_entries(
+        self, volume_id: VolumeId, *, place: ScrubPlace, limit: int
+    ) -> Sequence[ScrubEntry]:
+        """See `ScrubLedger`."""
+        await trio.lowlevel.checkpoint()
+        pages = sorted(
+            (
+                page
+                for page in self._pages.values()
+                if page.extent.volume_id == volume_id
+                and ScrubPlace(page.extent.segment_id, page.extent.offset) >= place
+            ),
+            key=lambda page: page.extent,
+        )
+        return [
+            ScrubEntry(
+                page=page, is_quarantined=(page.body_id, page.page_index) in self._quarantined
+            )
+            for page in pages[:limit]
+        ]
+
+    async def measure_segment(self, segment: SegmentRef, *, first_offset: int) -> SegmentLoad:
+        """See `ScrubLedger`."""
+        await trio.lowlevel.checkpoint()
+        extents = [
+            page.extent
+            for page in self._pages.values()
+            if page.extent.segment == segment and page.extent.offset >= first_offset
+        ]
+        return SegmentLoad(
+            pages=len(extents), record_bytes=sum(extent.length_bytes for extent in extents)
+        )
+
+    async def find_live_page(self, body_id: BodyId, page_index: int) -> StoredPage | None:
+        """See `ScrubLedger`."""
+        await trio.lowlevel.checkpoint()
+        return None if body_id in self._dead else self._pages.get((body_id, page_index))
+
+    async def load_pass(self, volume_id: VolumeId) -> ScrubPass:
+        """See `ScrubLedger`."""
+        await trio.lowlevel.checkpoint()
+        return self._passes.get(volume_id, ScrubPass(volume_id=volume_id))
+
+    async def store_pass(self, scrub_pass: ScrubPass) -> None:
+        """See `ScrubLedger`."""
+        await trio.lowlevel.checkpoint()
+        self._passes[scrub_pass.volume_id] = scrub_pass
+
+    async def load_paused(self) -> bool:
+        """See `ScrubLedger`."""
+        await trio.lowlevel.checkpoint()
+        return self._is_paused
+
+    async def store_paused(self, *, is_paused: bool) -> None:
+        """See `ScrubLedger`."""
+        await trio.lowlevel.checkpoint()
+        self._is_paused = is_paused
+
+    async def quarantine(self, found: QuarantinedPage) -> bool:
+        """See `ScrubLedger`."""
+        await trio.lowlevel.checkpoint()
+        key = found.page.body_id, found.page.page_index
+        known = self._quarantined.get(key)
+        if known is not None and known.page.extent == found.page.extent:
+            self._quarantined[key] = replace(found, found_us=known.found_us)
+            return False
+        self._quarantined[key] = found
+        return True
+
+    async def release(self, page: StoredPage) -> bool:
+        """See `ScrubLedger`."""
+        await trio.lowlevel.checkpoint()
+        return self._quarantined.pop((page.body_id, page.page_index), None) is not None
+
+    async def count_quarantined(self, volume_id: VolumeId) -> int:
+        """See `ScrubLedger`."""
+        await trio.lowlevel.checkpoint()
+        return sum(
+            self._is_in_force(found) and found.page.extent.volume_id == volume_id
+            for found in self._quarantined.values()
+        )
+
+    async def prune_quarantine(self) -> int:
+        """See `ScrubLedger`."""
+        await trio.lowlevel.checkpoint()
+        gone = [key for key, found in self._quarantined.items() if not self._is_in_force(found)]
+        for key in gone:
+            del self._quarantined[key]
+        return len(gone)
+
+    def _is_in_force(self, found: QuarantinedPage) -> bool:
+        page = self._pages.get((found.page.body_id, found.page.page_index))
+        return (
+            page is not None and page.extent == found.page.extent and page.body_id not in self._dead
+        )

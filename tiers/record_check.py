@@ -1,0 +1,67 @@
+"""Looks at one record as a scrub does: all of it, against the catalog, at nobody's expense.
+
+A reader is served the payload and so verifies the header and the payload. A scrub has the whole
+record in memory anyway, so annex and padding are checked as well. These reads count as nobody's:
+neither in the page store's statistics nor as accesses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hal.errors import FormatUnknown, MediumError, PageCorrupt
+from hal.page_codec import find_blemish, open_record
+from tiers.page_store import READ_ATTEMPTS, expect_record
+from tiers.scrub_records import Condition, RecordVerdict
+
+if TYPE_CHECKING:
+    from hal.volume import Volume
+    from tiers.records import StoredPage
+
+__all__ = ["check_record"]
+
+_SOUND = RecordVerdict(condition=Condition.SOUND)
+
+
+async def check_record(volume: Volume, page: StoredPage, target: memoryview) -> RecordVerdict:
+    """The condition of a page's record; a bad one is read once more before it is called so.
+
+    Args:
+        volume: Where the page lies.
+        page: As the catalog has it.
+        target: Aligned memory of at least the record's length; borrowed until return.
+
+    Raises:
+        HalError: The device as a whole does not work.
+    """
+    verdict = _SOUND
+    for _ in range(READ_ATTEMPTS):
+        verdict = await _look(volume, page, target)
+        if verdict.condition is Condition.SOUND:
+            break
+    return verdict
+
+
+async def _look(volume: Volume, page: StoredPage, target: memoryview) -> RecordVerdict:
+    record = target[: page.extent.length_bytes]
+    where = str(page.extent)
+    blemishes: list[str] = []
+    try:
+        expected = await expect_record(volume, page)
+
+        def check() -> None:
+            open_record(record, expected=expected, where=where)
+            blemish = find_blemish(record, where=where)
+            if blemish is not None:
+                blemishes.append(blemish)
+
+        await volume.read(page.extent, record, check=check)
+    except MediumError as error:
+        return RecordVerdict(condition=Condition.UNREADABLE, reason=error.reason)
+    except PageCorrupt as error:
+        return RecordVerdict(condition=Condition.CORRUPT, reason=error.reason)
+    except FormatUnknown as error:
+        return RecordVerdict(condition=Condition.CORRUPT, reason=f"holds {error.found}")
+    if blemishes:
+        return RecordVerdict(condition=Condition.BLEMISHED, reason=blemishes[0])
+    return _SOUND

@@ -1,0 +1,147 @@
+"""The scrub of all volumes: one task each, one switch for all, and a hint line for readers.
+
+A reader that finds a page lost says so (`suspect`); the page is looked at within a second and set
+aside, long before its volume's pass comes by, and whether the scrub is paused or not.
+
+One page buffer per volume and one for suspects, outside the requests' pool: no client waits for
+memory that a scrub holds.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from hal.buffers import AlignedBuffer
+from hal.errors import HalError
+from hal.geometry import RECORD_BYTES_MAX
+from tiers.volume_scrub import VolumeScrub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hal.records import BodyId, VolumeId
+    from tiers.page_store import PageStore
+    from tiers.ports import ScrubLedger
+    from tiers.records import StoredPage
+    from tiers.volume_scrub import (
+        RepairPage,
+        ScrubEvent,
+        ScrubPlan,
+        ScrubStatistics,
+        VolumeScrubStatus,
+    )
+
+__all__ = ["Scrubber"]
+
+SUSPECTS_MAX = 1_000  # beyond, a suspect is forgotten: the walk finds it
+SUSPECTS_INTERVAL_S = 1.0  # a client that asks for a lost page in a loop costs one look a second
+
+
+async def _find_no_copy(_page: StoredPage) -> bool:
+    """Pages have one copy each so far: nothing to repair from."""
+    await trio.lowlevel.checkpoint()
+    return False
+
+
+class Scrubber:
+    """Verifies every page of one appliance, again and again; one holder at a time.
+
+    Args:
+        store: Where the pages are.
+        ledger: What there is to verify, and what was found.
+        plan_of: How often and how fast, by tier.
+        now_us: Wall clock, microseconds.
+        on_event: Told what happens; must not block or raise.
+        repair: Asked before a page is set aside: makes it good from another copy, if there is one.
+    """
+
+    def __init__(
+        self,
+        store: PageStore,
+        ledger: ScrubLedger,
+        *,
+        plan_of: Callable[[str], ScrubPlan],
+        now_us: Callable[[], int],
+        on_event: Callable[[ScrubEvent], None],
+        repair: RepairPage = _find_no_copy,
+    ) -> None:
+        self._ledger = ledger
+        self._volumes: dict[VolumeId, VolumeScrub] = {
+            volume.volume_id: VolumeScrub(
+                volume,
+                ledger,
+                plan=plan_of(volume.tier),
+                now_us=now_us,
+                on_event=on_event,
+                repair=repair,
+            )
+            for volume in store.volumes
+        }
+        self._suspects: dict[tuple[BodyId, int], StoredPage] = {}
+        self._suspects_wake = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Scrub until cancelled; started once it has taken up what the catalog knows."""
+        is_paused = await self._ledger.load_paused()
+        for scrub in self._volumes.values():
+            await scrub.load(is_paused=is_paused)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._examine_suspects)
+            for scrub in self._volumes.values():
+                nursery.start_soon(scrub.run)
+            task_status.started()
+
+    async def start(self) -> None:
+        """Begin a new pass over every volume at once, as fast as the setting allows.
+
+        A pass under way is given up for it, and a pause ends.
+
+        Durability: the passes go on after a crash.
+        """
+        await self._ledger.store_paused(is_paused=False)
+        for scrub in self._volumes.values():
+            scrub.resume()
+            await scrub.begin()
+
+    async def resume(self) -> None:
+        """End a pause; passes go on where they stood."""
+        await self._ledger.store_paused(is_paused=False)
+        for scrub in self._volumes.values():
+            scrub.resume()
+
+    async def pause(self) -> None:
+        """Stop between two records until resumed, over restarts as well."""
+        await self._ledger.store_paused(is_paused=True)
+        for scrub in self._volumes.values():
+            await scrub.pause()
+
+    def suspect(self, page: StoredPage) -> None:
+        """Have a page looked at soon that a reader found lost."""
+        if len(self._suspects) < SUSPECTS_MAX:
+            self._suspects[page.body_id, page.page_index] = page
+            self._suspects_wake.set()
+
+    def list_statuses(self) -> Sequence[VolumeScrubStatus]:
+        """What the scrub of each volume is doing, by volume id."""
+        return [self._volumes[volume_id].status() for volume_id in sorted(self._volumes)]
+
+    def watch(self, volume_id: VolumeId) -> Callable[[], ScrubStatistics]:
+        """A function that gives one volume's counts."""
+        return partial(VolumeScrub.statistics, self._volumes[volume_id])
+
+    async def _examine_suspects(self) -> None:
+        with AlignedBuffer(RECORD_BYTES_MAX) as buffer:
+            while True:
+                await self._suspects_wake.wait()
+                self._suspects_wake = trio.Event()
+                suspects, self._suspects = self._suspects, {}
+                for page in suspects.values():
+                    try:
+                        await self._volumes[page.extent.volume_id].examine(page, buffer.view)
+                    except HalError:
+                        # The device as a whole fails: that is for its pass to report.
+                        continue
+                await trio.sleep(SUSPECTS_INTERVAL_S)
