@@ -87,9 +87,11 @@ def environment_of(directory: Path, extra: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "HOME": str(directory), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", **extra}
 
 
-def initialise(directory: Path, environment: Mapping[str, str]) -> None:
+def initialise(
+    directory: Path, environment: Mapping[str, str], options: Sequence[str] = ()
+) -> None:
     """Runs `thermocline init` with one SSD and one HDD volume under `directory`."""
-    arguments = ["init", "--data", str(directory / "data")]
+    arguments = ["init", "--data", str(directory / "data"), *options]
     for tier in ("ssd", "hdd"):
         volume = directory / f"volume-{tier}"
         volume.mkdir(parents=True, exist_ok=True)
@@ -126,6 +128,7 @@ class ServerProcess:
         settings: Environment variables (`THERMOCLINE_...`) for every start.
         tls: Makes the S3 listener speak TLS.
         wrapper: A command put in front of the server's own, such as strace.
+        init_options: Further options of `thermocline init`.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class ServerProcess:
         settings: Mapping[str, str] | None = None,
         tls: TlsFiles | None = None,
         wrapper: Sequence[str] = (),
+        init_options: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.tls = tls
@@ -151,7 +155,7 @@ class ServerProcess:
         self.ready: dict[str, str] = {}
         self.ready_seconds = 0.0
         if not self.config_path.exists():
-            initialise(directory, self.environment)
+            initialise(directory, self.environment, init_options)
 
     @property
     def config_path(self) -> Path:
