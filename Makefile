@@ -43,8 +43,9 @@ cover: $(VENV)/.dev ## branch coverage of everything but the client tests
 memory: $(VENV)/.dev ## 64 concurrent PUTs and GETs of 1 GiB; needs 70 GiB of room
 	$(PYTEST) tests/client/test_numbers.py -k memory -s --object-mib=1024
 
-docs: $(VENV)/.run ## write the generated tables of README.md anew
-	$(BIN)/python tools/write_tables.py
+docs: $(VENV)/.run ## write the generated tables of the documentation anew
+	$(BIN)/python -m tools.write_readme
+	$(BIN)/python -m tools.write_settings_docs
 
 lock: $(VENV)/.dev ## resolve both lock files anew
 	$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --generate-hashes \
