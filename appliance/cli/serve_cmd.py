@@ -8,6 +8,7 @@ from functools import partial
 import click
 import trio
 
+from appliance.cli.errors import Refused, ServerFault
 from appliance.cli.faults import translate_faults
 from appliance.cli.session import Session, config_option, json_option, pass_session
 from appliance.runtime import serve as run_server
@@ -26,11 +27,25 @@ def serve(session: Session) -> None:
     requests are served; the log goes to standard error. With --json the line is an object of the
     same names.
     """
-    with translate_faults():
-        settings = session.load_settings()
-        announce = _announce_json if session.as_json else click.echo
+    announce = _announce_json if session.as_json else click.echo
+    is_serving = False
+
+    def become_ready(line: str) -> None:
+        nonlocal is_serving
+        is_serving = True
         # click.echo flushes: whoever waits for the line gets it at once, through a pipe too.
-        trio.run(partial(run_server, settings, on_ready=announce))
+        announce(line)
+
+    try:
+        with translate_faults():
+            settings = session.load_settings()
+            trio.run(partial(run_server, settings, on_ready=become_ready))
+    except Refused as error:
+        if not is_serving:
+            raise
+        # Nothing forbade the start: a failed catalog or device ended a server that was working,
+        # and the supervisor is to start it again, which recovers.
+        raise ServerFault(error.message) from error
 
 
 def _announce_json(line: str) -> None:
