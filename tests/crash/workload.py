@@ -152,6 +152,12 @@ class Client:
         """A DELETE with its lines in the ledger."""
         return self._ask(key, ABSENT, lambda: wire.ask("DELETE", key))
 
+    def copy(self, wire: Wire, source: str, key: str) -> Reply:
+        """A CopyObject of a key that is known to hold what was promised."""
+        header = ("x-amz-copy-source", f"/{wire.bucket}/{source}")
+        content = self.ledger.keys[source].promised
+        return self._ask(key, content, lambda: wire.ask("PUT", key, header))
+
     def read(self, wire: Wire, key: str) -> Reply:
         """A GET that is held against the ledger; only a server in trouble may refuse it."""
         self.requests += 1
@@ -196,8 +202,7 @@ class Client:
         state = self.ledger.keys.get(source)
         if source == key or state is None or state.possible or state.promised == ABSENT:
             return
-        header = ("x-amz-copy-source", f"/{wire.bucket}/{source}")
-        self._ask(key, state.promised, lambda: wire.ask("PUT", key, header))
+        self.copy(wire, source, key)
 
     def _read(self, wire: Wire) -> None:
         self.read(wire, self.choose_key())
