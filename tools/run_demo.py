@@ -7,6 +7,7 @@ appliance itself is driven by its command line, as any operator would.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -17,12 +18,10 @@ from pathlib import Path
 __all__ = ["main"]
 
 ROOT = Path(__file__).resolve().parent.parent
-VAR = ROOT / "var"
-CONFIG = VAR / "thermocline.toml"
-KEY_FILE = VAR / "demo-key.json"
 TENANT = "demo"
 BUCKET = "backups"
 REGION = "us-east-1"
+KEY_FIELDS = ("access_key_id", "secret_access_key")
 
 
 class DemoFailed(Exception):
@@ -43,48 +42,50 @@ def thermocline(*arguments: str) -> str:
     return done.stdout
 
 
-def admin(*arguments: str) -> str:
-    """Runs an admin command against the demonstration server."""
-    return thermocline("--socket", str(VAR / "admin.sock"), *arguments)
-
-
-def initialise() -> None:
+def initialise(var: Path) -> None:
     """Writes settings, keys and catalog and formats two volumes, on the first run only."""
-    if CONFIG.exists():
+    if find_config(var).exists():
         return
-    VAR.mkdir(mode=0o700, exist_ok=True)
+    var.mkdir(mode=0o700, exist_ok=True)
     volumes = []
     for tier in ("ssd", "hdd"):
-        (VAR / tier).mkdir(exist_ok=True)
-        volumes += ["--volume", f"{tier}={VAR / tier}"]
-    thermocline("init", "--data", str(VAR), *volumes)
+        (var / tier).mkdir(exist_ok=True)
+        volumes += ["--volume", f"{tier}={var / tier}"]
+    thermocline("init", "--data", str(var), *volumes)
 
 
-def load_key() -> dict[str, str]:
+def find_config(var: Path) -> Path:
+    """The settings file that `init` writes."""
+    return var / "thermocline.toml"
+
+
+def load_key(var: Path) -> dict[str, str]:
     """The demonstration key; creates tenant, key and bucket where they are missing."""
+    key_file = var / "demo-key.json"
+
+    def admin(*arguments: str) -> str:
+        return thermocline("--socket", str(var / "admin.sock"), *arguments)
+
     names = {entry["name"] for entry in json.loads(admin("tenant", "list", "--json"))["tenants"]}
     if TENANT not in names:
         admin("tenant", "create", TENANT)
-    if not KEY_FILE.exists():
+    if not key_file.exists():
         printed = json.loads(admin("key", "create", "--tenant", TENANT, "--json"))
-        descriptor = os.open(KEY_FILE, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        descriptor = os.open(key_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump({name: printed[name] for name in KEY_FIELDS}, file)
     buckets = json.loads(admin("bucket", "list", "--tenant", TENANT, "--json"))["buckets"]
     if BUCKET not in {entry["name"] for entry in buckets}:
         admin("bucket", "create", f"{TENANT}/{BUCKET}")
-    loaded = json.loads(KEY_FILE.read_text())
+    loaded = json.loads(key_file.read_text())
     return {name: str(loaded[name]) for name in KEY_FIELDS}
 
 
-KEY_FIELDS = ("access_key_id", "secret_access_key")
-
-
-def describe(endpoint: str, key: dict[str, str]) -> str:
+def describe(endpoint: str, key: dict[str, str], *, var: Path) -> str:
     """What a user pastes to reach the server with each client."""
     key_id, secret = (key[name] for name in KEY_FIELDS)
     return f"""
-Thermocline serves S3. Data and settings are in {VAR}; Ctrl-C stops it, `make run` starts it again.
+Thermocline serves S3. Data and settings are in {var}; Ctrl-C stops it, `make run` starts it again.
 
   endpoint           {endpoint}
   access key id      {key_id}
@@ -125,13 +126,16 @@ def find_endpoint(line: str) -> str:
 
 def main() -> int:
     """Starts the server in the foreground; returns its exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--var", type=Path, default=ROOT / "var", help="where the data is kept")
+    var: Path = parser.parse_args().var.resolve()
     try:
-        initialise()
+        initialise(var)
     except DemoFailed as failed:
         print(failed, file=sys.stderr)
         return 1
     server = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-m", "appliance", "serve", "--config", str(CONFIG)],
+        [sys.executable, "-m", "appliance", "serve", "--config", str(find_config(var))],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -142,7 +146,7 @@ def main() -> int:
     try:
         assert server.stdout is not None
         endpoint = find_endpoint(server.stdout.readline())
-        print(describe(endpoint, load_key()), flush=True)
+        print(describe(endpoint, load_key(var), var=var), flush=True)
     except DemoFailed as failed:
         print(failed, file=sys.stderr)
         server.terminate()
