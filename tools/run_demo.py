@@ -43,8 +43,12 @@ def thermocline(*arguments: str) -> str:
 
 
 def initialise(var: Path) -> None:
-    """Writes settings, keys and catalog and formats two volumes, on the first run only."""
+    """Writes settings, keys and catalog and formats two volumes, on the first run only.
+
+    Later ones bring the catalog up to the program, which may be a newer one by then.
+    """
     if find_config(var).exists():
+        thermocline("catalog", "upgrade", "--config", str(find_config(var)))
         return
     var.mkdir(mode=0o700, exist_ok=True)
     volumes = []

@@ -50,7 +50,10 @@ class SchemaMismatch(CatalogError):
     """The schema is not the one that this program was written for."""
 
     def __init__(self, *, found: str, wanted: str) -> None:
-        super().__init__(f"catalog schema is {found}, this program needs {wanted}")
+        super().__init__(
+            f"catalog schema is {found}, this program needs {wanted}: "
+            "`thermocline catalog upgrade` brings an older one up"
+        )
         self.found = found
         self.wanted = wanted
 

@@ -6,6 +6,7 @@ one. On SQLite they run alone: `upgrade` takes the same lock as a running server
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,7 @@ from alembic.script import ScriptDirectory
 
 from appliance.catalog import tables
 from appliance.catalog.connections import hold_database, make_writer_engine, parse_url
-from appliance.catalog.errors import SchemaMismatch
+from appliance.catalog.errors import CatalogUnavailable, SchemaMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,9 @@ __all__ = [
     "current_revision",
     "describe_drift",
     "downgrade",
+    "find_revision",
+    "is_known",
+    "keep_copy",
     "upgrade",
     "wanted_revision",
 ]
@@ -46,6 +50,42 @@ def upgrade(url: str, *, revision: str = "head") -> None:
     """
     with _alone(url) as connection:
         command.upgrade(_configuration(connection), revision)
+
+
+def find_revision(url: str) -> str | None:
+    """The revision of a catalog that no server has open; None for an empty database.
+
+    Raises:
+        CatalogBusy: A server has it open (SQLite).
+        CatalogUnavailable: There is no such database.
+    """
+    with _alone(url) as connection:
+        return current_revision(connection)
+
+
+def keep_copy(url: str, target: Path) -> None:
+    """Write a SQLite catalog that no server has open to a new file, mode 0600.
+
+    Durability: the copy's bytes are flushed on return.
+
+    Raises:
+        CatalogBusy: A server has it open.
+        CatalogUnavailable: The file exists, or cannot be written.
+    """
+    try:
+        copy = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CatalogUnavailable(f"{target}: {error.strerror}") from error
+    try:
+        with _alone(url) as connection:
+            raw = connection.connection.cursor()
+            raw.execute("VACUUM INTO ?", (str(target),))
+        os.fsync(copy)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(copy)
 
 
 def downgrade(url: str, *, revision: str) -> None:
@@ -64,6 +104,12 @@ def wanted_revision() -> str:
     head = ScriptDirectory.from_config(_configuration(None)).get_current_head()
     assert head is not None
     return head
+
+
+def is_known(revision: str) -> bool:
+    """True for a revision that this program has a migration for."""
+    scripts = ScriptDirectory.from_config(_configuration(None))
+    return any(script.revision == revision for script in scripts.walk_revisions())
 
 
 def check_schema(connection: Connection) -> None:

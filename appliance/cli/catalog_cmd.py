@@ -1,4 +1,4 @@
-"""`thermocline catalog`: check, back up, restore."""
+"""`thermocline catalog`: check, back up, restore, upgrade."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ from appliance.cli.session import (
 from appliance.clock import SystemClock
 from appliance.restore import restore_catalog
 from appliance.units import format_size
+from appliance.upgrade import upgrade_catalog
 
 if TYPE_CHECKING:
     from appliance.restore import Restored
+    from appliance.upgrade import Upgraded
 
 __all__ = ["catalog"]
 
 
 @click.group()
 def catalog() -> None:
-    """Check, back up and restore the catalog.
+    """Check, back up, restore and upgrade the catalog.
 
     The catalog knows every bucket, object, key and page. A backup holds secrets only in sealed
     form; it is worth nothing without the key file.
@@ -105,6 +107,34 @@ def restore(session: Session, *, file: Path, yes: bool) -> None:
             partial(restore_catalog, settings, file, clock=SystemClock(), report=work.report)
         )
     session.print(done, _show_restored)
+
+
+@catalog.command()
+@json_option
+@config_option
+@pass_session
+def upgrade(session: Session) -> None:
+    """Bring the catalog's schema up to this program's; no server may run.
+
+    A SQLite catalog is copied aside first; of a PostgreSQL one make a dump before. Going back to an
+    older program means going back to that copy.
+    """
+    settings = session.load_settings()
+    with (
+        translate_faults(),
+        show_progress("Upgrading the catalog", is_quiet=session.as_json),
+    ):
+        done = upgrade_catalog(settings, clock=SystemClock())
+    session.print(done, _show_upgraded)
+
+
+def _show_upgraded(done: Upgraded) -> None:
+    if done.found == done.wanted:
+        click.echo(f"the catalog's schema is {done.wanted}, as this program needs it")
+        return
+    click.echo(f"the catalog's schema went from {done.found} to {done.wanted}")
+    if done.kept is not None:
+        click.echo(f"the catalog before it is {done.kept}")
 
 
 def _show_check(found: CheckResult) -> None:
