@@ -1,19 +1,22 @@
 """What a path can do: is it a place for a volume, and what does direct I/O demand there.
 
-The answer is found by trying: a scratch file is written and read back through `O_DIRECT`. tmpfs is
-refused by its name, since it accepts `O_DIRECT` and keeps nothing.
+The answer is found by trying: a scratch file is written and read back through `O_DIRECT`. Where
+there is no room for one, a file that is there is read: a volume must open when its disk is full, or
+nothing on it could be read and deleted. tmpfs is refused by its name, since it accepts `O_DIRECT`
+and keeps nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
 
 from hal import posix
 from hal.buffers import AlignedBuffer
-from hal.errors import DeviceError, DeviceUnsuitable
+from hal.errors import DeviceError, DeviceFull, DeviceUnsuitable
 from hal.filesystem import (
     DirectAlignment,
     filesystem_name,
@@ -80,7 +83,24 @@ def _probe(path: Path, *, allow_buffered: bool) -> DeviceFacts:
 
 def _try_direct(path: Path) -> DirectAlignment | None:
     """The alignment that direct I/O demands here; None where it does not work."""
-    descriptor, scratch_name = tempfile.mkstemp(prefix=SCRATCH_PREFIX, dir=path)
+    try:
+        return _try_direct_scratch(path)
+    except DeviceFull:
+        return _try_direct_read(path)
+
+
+def _try_direct_scratch(path: Path) -> DirectAlignment | None:
+    """The same by a new file.
+
+    Raises:
+        DeviceFull: There is no room for one.
+    """
+    try:
+        descriptor, scratch_name = tempfile.mkstemp(prefix=SCRATCH_PREFIX, dir=path)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise DeviceFull(str(path), f"cannot make a scratch file: {error}") from error
     os.close(descriptor)
     scratch = Path(scratch_name)
     try:
@@ -91,6 +111,29 @@ def _try_direct(path: Path) -> DirectAlignment | None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             scratch.unlink()
+
+
+def _try_direct_read(path: Path) -> DirectAlignment | None:
+    """The same by reading a file that is there, such as a volume's superblock."""
+    sizes = posix.list_regular_files(path)
+    found = min((name for name in sizes if sizes[name] >= RECORD_ALIGNMENT_BYTES), default=None)
+    if found is None:
+        raise DeviceUnsuitable(str(path), "has no room to try direct I/O")
+    alignment = find_direct_alignment(path / found) or _ALIGNMENT_ASSUMED
+    if alignment.offset_bytes > RECORD_ALIGNMENT_BYTES:
+        return alignment
+    try:
+        descriptor = posix.open_file(path / found, direct=True)
+    except DeviceError:
+        return None
+    try:
+        with AlignedBuffer(RECORD_ALIGNMENT_BYTES) as buffer:
+            posix.read_full(descriptor, 0, buffer.view, path / found)
+    except DeviceError:
+        return None
+    finally:
+        posix.close_descriptor(descriptor, path / found)
+    return alignment
 
 
 def _has_direct_round_trip(scratch: Path) -> bool:
@@ -106,6 +149,8 @@ def _has_direct_round_trip(scratch: Path) -> bool:
             posix.write_full(descriptor, 0, source, scratch)
             posix.read_full(descriptor, 0, target, scratch)
             return bytes(target) == _PATTERN
+    except DeviceFull:
+        raise
     except DeviceError:
         return False
     finally:
