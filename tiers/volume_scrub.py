@@ -59,7 +59,7 @@ __all__ = [
 ENTRIES_PER_LOOKUP = 256  # pages between two catalog reads: 1 GiB of full ones
 CURSOR_INTERVAL_S = 30.0  # what a crash makes it read again
 MEASURE_INTERVAL_S = 86_400.0  # how stale its idea of what is left may be
-IDLE_CHECK_S = 60.0  # how soon it notices that the wall clock was set
+IDLE_CHECK_S = 600.0  # how soon it notices that the wall clock was set
 START_REST_S = 30.0  # after a start of the server, which has better to do
 BACKOFF_S_MIN = 60.0
 BACKOFF_S_MAX = 3_600.0  # an unreadable device is asked once an hour in the end
@@ -342,7 +342,9 @@ class VolumeScrub:
             if delay_s <= 0:
                 await trio.lowlevel.checkpoint()
                 return
-            with trio.move_on_after(min(delay_s, IDLE_CHECK_S)):
+            # Without an end in sight only somebody's word ends the wait.
+            check_s = delay_s if math.isinf(delay_s) else min(delay_s, IDLE_CHECK_S)
+            with trio.move_on_after(check_s):
                 await self._wake.wait()
 
     def _delay_s(self) -> float:
@@ -387,6 +389,7 @@ class VolumeScrub:
                     if trio.current_time() - self._stored_at >= CURSOR_INTERVAL_S:
                         await self._store_cursor()
                 if len(entries) < ENTRIES_PER_LOOKUP:
+                    # What was written meanwhile is for the next pass: this one must come to an end.
                     break
         if self._pass.number == number:
             await self._end_pass()
