@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 .PHONY: help run test check fix quick cover memory docs lock clean
 
 help: ## list the verbs
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: $(VENV)/.run ## a demonstration server on 127.0.0.1:9000, its data in ./var
 	@exec $(BIN)/python tools/run_demo.py
@@ -75,3 +75,19 @@ $(VENV)/.dev: $(BIN)/python requirements-dev.lock pyproject.toml
 	$(PIP) --require-hashes -r requirements-dev.lock
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $(VENV)/.run $@
+
+# Crash proofs beyond the short forms in `make test`. COUNT is cycles or cases, SEED repeats a run.
+PROOF = $(BIN)/python -m tools.crash_proofs $@ $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
+.PHONY: kill-loop power-cut syscall-faults full-disk
+
+kill-loop: $(VENV)/.dev ## kill -9 under eight clients, then every acknowledged object is read (COUNT=1000)
+	@$(PROOF)
+
+power-cut: $(VENV)/.dev ## the same with power cuts of ext4 and XFS; needs root (COUNT=500)
+	@$(PROOF)
+
+syscall-faults: $(VENV)/.dev ## failing system calls, by strace (COUNT=all of the matrix)
+	@$(PROOF)
+
+full-disk: $(VENV)/.dev ## disks filled to the last block; needs root (COUNT=10)
+	@$(PROOF)

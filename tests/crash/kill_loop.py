@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tests.client.server import ServerProcess
     from tests.crash.appliance_under_test import World
+    from tests.crash.workload import Client
 
 __all__ = ["LoopReport", "percentile", "run_kill_loop", "start_or_die"]
 
@@ -108,15 +109,17 @@ def run_kill_loop(
     chance = random.Random(seed)
     report = LoopReport()
     began = time.monotonic()
-    ledger = Ledger(directory / "ledger.jsonl")
     server = make_server(
         directory,
         volumes={"ssd": directory / "volume-ssd", "hdd": directory / "volume-hdd"},
         keep_free="1GiB",
     )
+    ledger = Ledger(directory / "ledger.jsonl")
+    clients: list[Client] = []
     try:
         server.start()
         world = make_world(server, ledger, seed=seed)
+        clients = world.clients
         for cycle in range(count):
             load_s = chance.uniform(*LOAD_S)
             say(f"cycle {cycle}: kill after {load_s:.3f} s")
@@ -136,7 +139,7 @@ def run_kill_loop(
             report.cycles += 1
         assert_garbage_is_collected(world)
     finally:
-        report.requests = sum(client.requests for client in world.clients)
+        report.requests = sum(client.requests for client in clients)
         report.acknowledged = ledger.acknowledged
         report.seconds = time.monotonic() - began
         server.discard()

@@ -60,7 +60,6 @@ def run_power_cut_loop(
     chance = random.Random(f"{kind}/{seed}")
     report = LoopReport()
     began = time.monotonic()
-    ledger = Ledger(directory / f"ledger-{kind}.jsonl")
     with LoopFilesystem(directory, kind, size_mib=IMAGE_MIB[kind]) as filesystem:
         place = filesystem.root / "appliance"
         place.mkdir()
@@ -71,6 +70,7 @@ def run_power_cut_loop(
             segment_bytes="16MiB",
             keep_free="24MiB",
         )
+        ledger = Ledger(directory / f"ledger-{kind}.jsonl")
         try:
             server.start()
             world = make_world(server, ledger, seed=seed, mix=MIX)

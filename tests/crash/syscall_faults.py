@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.crash.strace import Call
     from tests.crash.workload import Client
 
-__all__ = ["LONG_TABLE", "SHORT_TABLE", "Fault", "FaultBench"]
+__all__ = ["LONG_TABLE", "SHORT_TABLE", "Fault", "FaultBench", "NeverHit", "Totals"]
 
 MIB = 1024 * 1024
 ROUND_BYTES = (1, 30_000, 5 * MIB)
@@ -112,8 +112,29 @@ LONG_TABLE = tuple(
 )
 
 
+@dataclass(slots=True)
+class Totals:
+    """What a bench saw so far."""
+
+    hits: int = 0
+    successes: int = 0
+    refusals: int = 0
+    ends: int = 0
+
+    def __str__(self) -> str:
+        """For the summary."""
+        return (
+            f"{self.hits} calls hit, {self.successes} successes, {self.refusals} refusals, "
+            f"{self.ends} ends of the server"
+        )
+
+
+class NeverHit(AssertionError):
+    """The call was not made often enough in the time there was: the case proved nothing."""
+
+
 class FaultBench:
-    """One appliance that goes through many faults. A context manager's worth of clean-up: `close`.
+    """One appliance that goes through many faults. `close` ends it.
 
     Args:
         directory: Empty, on a file system with direct I/O.
@@ -123,16 +144,17 @@ class FaultBench:
     def __init__(self, directory: Path, *, seed: int) -> None:
         self.directory = directory
         self.random = random.Random(seed)
-        self.ledger = Ledger(directory / "ledger.jsonl")
         self.server = make_server(
             directory,
             volumes={"ssd": directory / "volume-ssd", "hdd": directory / "volume-hdd"},
             segment_bytes="8MiB",  # each large object needs a new one
             keep_free="1GiB",
         )
+        self.ledger = Ledger(directory / "ledger.jsonl")
         self.server.start()
         self.world: World = make_world(self.server, self.ledger, seed=seed, clients=1)
         self.client: Client = self.world.clients[0]
+        self.totals = Totals()
         with self.world.connect() as wire:
             for index, length in enumerate(ROUND_BYTES):
                 self.client.put(wire, f"kept/{index}", self.client.make_body(length))
@@ -156,9 +178,15 @@ class FaultBench:
         with injection:
             successes = self._ask_until_hit(injection, can_see_data=path is None)
         hits = injection.hits
-        assert hits > 0, f"{fault}: no call was hit"
-        outcome = f"{hits} hits, {successes} successes, {len(self.client.refusals)} refusals"
+        if hits == 0:
+            raise NeverHit(f"{fault}: no call was hit")
+        refusals = len(self.client.refusals)
+        self.totals.hits += hits
+        self.totals.successes += successes
+        self.totals.refusals += refusals
+        outcome = f"{hits} hits, {successes} successes, {refusals} refusals"
         if self._has_ended():
+            self.totals.ends += 1
             outcome += f", ended with {self._take_exit_status(fault)}"
         else:
             verify_ledger(self.ledger, self.world.target)

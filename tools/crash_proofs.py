@@ -1,0 +1,137 @@
+"""Runs the crash proofs for longer than the tests do: `make kill-loop COUNT=1000 SEED=1`.
+
+Each proof runs the real server under real clients, breaks it in one way and holds it against a
+ledger of acknowledgements outside of it; `tests/crash` holds the short forms. A failure prints the
+seed, and leaves ledger and logs where it says.
+
+Standard output gets one line per cycle or case, and a summary at the end; exit code 1 is a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.crash.full_disk import SCENARIOS
+from tests.crash.kill_loop import percentile, run_kill_loop
+from tests.crash.power_cut_loop import run_power_cut_loop
+from tests.crash.syscall_faults import LONG_TABLE, Fault, FaultBench, NeverHit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["main"]
+
+READY_S_MAX = 2.0  # DURABILITY, kill -9: restart to ready, p99
+RESTART_EVERY = 5  # cases of the fault matrix between two restarts that nothing forced
+SEED_BITS = 32
+
+
+def say(line: str) -> None:
+    """Prints a line at once, so that a log shows where a run is."""
+    print(line, flush=True)
+
+
+def kill_loop(directory: Path, count: int, seed: int) -> None:
+    """SIGKILL at random moments under eight clients."""
+    report = run_kill_loop(directory, count=count, seed=seed, say=say)
+    ready_s = percentile(report.ready_s, 99)
+    if ready_s > READY_S_MAX:
+        raise AssertionError(f"ready again after {ready_s:.2f} s (p99), not {READY_S_MAX} s")
+
+
+def power_cut(directory: Path, count: int, seed: int) -> None:
+    """Power cuts, half of them on ext4 and half on XFS."""
+    for kind, cycles in (("ext4", count - count // 2), ("xfs", count // 2)):
+        if cycles:
+            run_power_cut_loop(directory, kind, count=cycles, seed=seed, say=say)
+
+
+def syscall_faults(directory: Path, count: int, seed: int) -> None:
+    """The matrix of faults in a random order, `count` cases of it."""
+    chance = random.Random(seed)  # noqa: S311 - a reproducible order, no secret
+    cases = chance.sample(LONG_TABLE, min(count, len(LONG_TABLE)))
+    missed = 0
+    bench = FaultBench(directory, seed=seed)
+    try:
+        for number, fault in enumerate(cases, 1):
+            missed += _run_case(bench, fault, f"{number}/{len(cases)}")
+            if number % RESTART_EVERY == 0 or not bench.server.is_running or number == len(cases):
+                bench.restart()
+    finally:
+        bench.close()
+    say(f"{len(cases)} cases, {missed} of them never met their call; {bench.totals}")
+
+
+def _run_case(bench: FaultBench, fault: Fault, number: str) -> bool:
+    """Runs one case; True where the call never came."""
+    try:
+        say(f"{number} {fault}: {bench.run(fault)}")
+    except NeverHit as missed:
+        say(f"{number} {missed}")
+        return True
+    except AssertionError as error:
+        raise AssertionError(f"{fault}: {error}") from error
+    return False
+
+
+def full_disk(directory: Path, count: int, seed: int) -> None:
+    """Each scenario of the full disk, `count` times with other objects."""
+    for cycle in range(count):
+        for name, run in SCENARIOS.items():
+            place = directory / f"{name}-{cycle}"
+            place.mkdir()
+            say(f"cycle {cycle} {name}: {run(place, seed=seed + cycle)}")
+            shutil.rmtree(place)
+
+
+PROOFS: dict[str, Callable[[Path, int, int], None]] = {
+    "kill-loop": kill_loop,
+    "power-cut": power_cut,
+    "syscall-faults": syscall_faults,
+    "full-disk": full_disk,
+}
+COUNTS = {
+    "kill-loop": 1_000,
+    "power-cut": 500,
+    "syscall-faults": len(LONG_TABLE),
+    "full-disk": 10,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one proof; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("proof", choices=sorted(PROOFS))
+    parser.add_argument("--count", type=int, help="cycles or cases")
+    parser.add_argument("--seed", type=int, help="a random one if not given")
+    parser.add_argument(
+        "--directory", type=Path, help="on a file system with direct I/O; the system's own for /tmp"
+    )
+    options = parser.parse_args(arguments)
+    count = options.count if options.count is not None else COUNTS[options.proof]
+    seed = options.seed if options.seed is not None else secrets.randbits(SEED_BITS)
+    directory = Path(tempfile.mkdtemp(prefix=f"{options.proof}-", dir=options.directory))
+    say(f"{options.proof}: count {count}, seed {seed}, in {directory}")
+    began = time.monotonic()
+    try:
+        PROOFS[options.proof](directory, count, seed)
+    except (AssertionError, KeyboardInterrupt) as error:
+        say(f"{options.proof} FAILED after {time.monotonic() - began:.0f} s with seed {seed}")
+        say(f"ledger and logs are in {directory}")
+        say(f"{type(error).__name__}: {error}")
+        return 1
+    shutil.rmtree(directory)
+    say(f"{options.proof} passed in {time.monotonic() - began:.0f} s with seed {seed}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
