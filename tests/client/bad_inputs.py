@@ -16,19 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from tests.client.raw import (
-    Answer,
-    Header,
-    RawRequest,
-    Signing,
-    address_of,
-    exchange,
-    sign,
-)
+from tests.client.raw import Header, RawRequest, Signing, sign
+from tests.client.wire import Answer, address_of, exchange
 
 if TYPE_CHECKING:
-    from tests.client.raw import Address
     from tests.client.server import ServerProcess, TenantAccess
+    from tests.client.wire import Address
 
 __all__ = ["Row", "World", "check_row", "make_world", "md5_header", "row_id", "wait_until"]
 

@@ -14,7 +14,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
 from tests.client.bad_inputs import Row, World, check_row, row_id
-from tests.client.raw import Credentials, RawRequest, Signing, exchange, sign
+from tests.client.raw import Credentials, RawRequest, Signing, sign
+from tests.client.wire import exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.client.bad_inputs import Row, World, check_row, row_id, wait_until
-from tests.client.raw import RawRequest, read_answer, sign
+from tests.client.raw import RawRequest, sign
+from tests.client.wire import read_answer
 
 if TYPE_CHECKING:
-    from tests.client.raw import Answer, Header
+    from tests.client.raw import Header
     from tests.client.server import TenantAccess
+    from tests.client.wire import Answer
 
 pytestmark = [pytest.mark.client]
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.client.raw import Signing, exchange, read_answer
+from tests.client.raw import Signing
+from tests.client.wire import exchange, read_answer
 
 if TYPE_CHECKING:
     from tests.client.bad_inputs import World

@@ -11,7 +11,8 @@ import pytest
 from tests.client.bad_inputs import Row, World, check_row, row_id
 
 if TYPE_CHECKING:
-    from tests.client.raw import Answer, Header, RawRequest
+    from tests.client.raw import Header, RawRequest
+    from tests.client.wire import Answer
 
 pytestmark = [pytest.mark.client]
 

@@ -10,15 +10,18 @@ import sqlite3
 import ssl
 import threading
 import time
+import urllib.error
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
 from tests.client.bad_inputs import World, make_world, wait_until
-from tests.client.raw import Credentials, presign, read_answer, sign
+from tests.client.raw import Credentials, presign, sign
 from tests.client.server import CommandFailed, TlsFiles, run_command
 from tests.client.trees import pseudo_bytes
+from tests.client.wire import read_answer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -295,6 +298,53 @@ def test_a_certificate_is_reloaded_without_a_restart(
 
     assert wait_until(lambda: trusts(second), deadline_s=5)
     assert server.is_running
+
+
+def test_the_remote_admin_port_takes_its_token_and_nothing_else(
+    make_server: ServerFactory, tls_files: TlsFiles, tmp_path: Path
+) -> None:
+    token = "0123456789abcdef" * 3
+    (tmp_path / "token").write_text(token)
+    (tmp_path / "token").chmod(0o600)
+    server = make_server()
+    server.environment |= {
+        "THERMOCLINE_ADMIN_LISTEN": "127.0.0.1:0",
+        "THERMOCLINE_ADMIN_TLS_CERTIFICATE": str(tls_files.certificate),
+        "THERMOCLINE_ADMIN_TLS_KEY": str(tls_files.key),
+        "THERMOCLINE_ADMIN_TOKEN_FILE": str(tmp_path / "token"),
+    }
+    server.start()
+    world = make_world(server)
+    remote = next(word for word in server.ready["admin"].split(",") if word.startswith("https"))
+    context = ssl.create_default_context(cafile=str(tls_files.ca_bundle))
+
+    def ask(path: str, *headers: tuple[str, str]) -> tuple[int, bytes]:
+        request = urllib.request.Request(remote + path, headers=dict(headers))
+        try:
+            with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code, refusal.read()
+
+    signature = world.signed().value("authorization")
+    for headers in (
+        (),
+        (("authorization", f"Bearer {token[:-1]}"),),
+        (("authorization", token),),
+        (("authorization", f"Bearer {world.alice.secret_access_key}"),),
+        (("authorization", signature),),
+    ):
+        for path in ("/v1/tenants", "/v1/openapi.json", "/nothing"):
+            status, body = ask(path, *headers)
+            assert status in {401, 403}, f"{path} {headers}"
+            assert world.alice.name.encode() not in body
+    status, body = ask("/v1/tenants", ("authorization", f"Bearer {token}"))
+    assert status == 200
+    assert world.alice.name.encode() in body
+    # And the admin's token opens nothing on the S3 port.
+    bearer = ("authorization", f"Bearer {token}")
+    assert world.ask(world.request("GET", "kept", bearer)).status in {400, 403}
 
 
 def test_a_second_server_on_the_same_data_is_refused(make_server: ServerFactory) -> None:

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.client.bad_inputs import World, make_world, wait_until
-from tests.client.raw import Signing, exchange, read_answer
+from tests.client.raw import Signing
 from tests.client.server import ServerProcess, running
+from tests.client.wire import exchange, read_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.client.raw import Answer
     from tests.client.server import ServerFactory
+    from tests.client.wire import Answer
 
 pytestmark = [pytest.mark.client, pytest.mark.slow]
 
