@@ -1,0 +1,233 @@
+"""What every rule of the state machine uses: one appliance, one model, and how they are compared.
+
+A rule draws a request, plays it in both, and compares the answers. What a rule needs of the state
+(a version, an upload) it draws as a number and looks up, so that a failing run stays playable while
+Hypothesis takes steps out of it.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine
+
+from appliance.s3.codes import S3Code
+from appliance.s3.dates import http_date
+from tenants.records import QuotaLimits
+from tests.simulation.asgi_client import Answer, Request, send
+from tests.simulation.loop_thread import LoopThread
+from tests.simulation.model import Ask, Bucket, Model, Refused, Version, Words
+from tests.simulation.world import PART_BYTES_MIN, SECRET, Template, World, access_key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import trio
+
+__all__ = [
+    "ASKS",
+    "BUCKETS",
+    "KEYS",
+    "LIMITS",
+    "SIZES",
+    "WORDS",
+    "Machine",
+    "body_of",
+    "condition_headers",
+    "iso_time",
+    "word_headers",
+]
+
+T = TypeVar("T")
+
+LIMITS = {
+    "acme": (None, None, None),
+    "beta": (140_000, 5, None),
+    "gamma": (None, None, 1),
+}
+
+
+def _ask(caller: tuple[str, str], bucket: str, key: bytes) -> Ask:
+    return Ask(caller[0], caller[1], bucket, key)
+
+
+CALLERS = [
+    *[("acme", "rw")] * 6,
+    *[("beta", "rw")] * 3,
+    ("gamma", "rw"),
+    ("acme", "ro"),
+    ("acme", "wo"),
+]
+BUCKETS = st.sampled_from(["data", "data", "logs"])
+KEYS = st.sampled_from([b"a", b"a", b"b", b"a/b", b"a/c", b"d/e f+g", "d/\u00fc&<".encode()])
+PAGE = 4 * 1024 * 1024
+SIZES = st.sampled_from(
+    [0, 1, 700, PART_BYTES_MIN, PART_BYTES_MIN + 1, 65_535, 65_536, 65_537] * 6
+    + [PAGE - 1, PAGE, PAGE + 1]
+)
+WORDS = st.sampled_from(
+    [
+        Words(),
+        Words((("content-type", "text/plain"), ("x-amz-meta-colour", "red")), (("k", "v"),)),
+        Words((("content-type", "a/b"), ("cache-control", "no-cache")), (("a", ""), ("b", "x y"))),
+    ]
+)
+ASKS = st.builds(_ask, st.sampled_from(CALLERS), BUCKETS, KEYS)
+STATUSES = {code.code: code.status for code in S3Code} | {"NotModified": 304}
+STEP_S = 1.0  # so that no two steps share a second: times are shown in seconds
+_NOISE = random.Random(0).randbytes(2 * PAGE)
+
+
+def body_of(size: int, seed: int) -> bytes:
+    """A body; few seeds, so that equal ones happen."""
+    return _NOISE[seed * 1009 : seed * 1009 + size]
+
+
+def word_headers(words: Words) -> tuple[tuple[str, str], ...]:
+    """How an upload says its words."""
+    tags = "&".join(f"{name}={text.replace(' ', '+')}" for name, text in words.tags)
+    return (*words.headers, *((("x-amz-tagging", tags),) if tags else ()))
+
+
+def condition_headers(ask: Ask, prefix: str = "") -> tuple[tuple[str, str], ...]:
+    """How a request says its conditions."""
+    dates = {
+        "if-modified-since": ask.modified_since,
+        "if-unmodified-since": ask.unmodified_since,
+    }
+    found = {"if-match": ask.if_match, "if-none-match": ask.if_none_match}
+    found |= {n: None if at is None else http_date(at * 1_000_000) for n, at in dates.items()}
+    return tuple((prefix + name, text) for name, text in found.items() if text is not None)
+
+
+def iso_time(seconds: int) -> str:
+    """A time as documents show it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+class Machine(RuleBasedStateMachine):
+    """One run: a fresh appliance and a fresh model."""
+
+    loop: LoopThread
+    template: Template
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._resources = ExitStack()
+        directory = self._resources.enter_context(tempfile.TemporaryDirectory())
+        self.world = World(self.loop, self.template, Path(directory))
+        self.loop.call(self.world.create)
+        self.model = Model(LIMITS, part_bytes_min=PART_BYTES_MIN)
+        self.seen_ids: set[str] = set()
+
+    @classmethod
+    def open(cls, resources: ExitStack) -> None:
+        """Make what all runs share."""
+        cls.loop = resources.enter_context(LoopThread())
+        directory = Path(resources.enter_context(tempfile.TemporaryDirectory()))
+        limits = {
+            name: QuotaLimits(bytes_max=size, objects_max=objects, buckets_max=buckets)
+            for name, (size, objects, buckets) in LIMITS.items()
+        }
+        cls.template = Template(directory, limits)
+
+    def destroy(self) -> None:
+        """Give everything back."""
+        self.loop.call(self.world.destroy)
+        self._resources.close()
+
+    @property
+    def now(self) -> int:
+        """Seconds, as the appliance's clock has them."""
+        return int(self.world.clock.now())
+
+    def step(self, ask: Ask) -> Ask:
+        """Begin a step: time runs on."""
+        self.loop.call(self.world.advance, STEP_S)
+        return ask._replace(now=self.now)
+
+    def send(self, ask: Ask, request: Request) -> Answer:
+        """The appliance's answer."""
+        return self.loop.call(self.exchange, ask, request)
+
+    async def exchange(self, ask: Ask, request: Request, gate: trio.Event | None = None) -> Answer:
+        """As `send`, inside of the loop; the client takes the body once the gate is open."""
+        return await send(
+            self.world.application,
+            replace(request, access_key=access_key_of(ask.tenant, ask.role)),
+            secret=SECRET,
+            clock=self.world.clock,
+            gate=gate,
+        )
+
+    def play(
+        self, ask: Ask, request: Request, operation: Callable[[], T]
+    ) -> tuple[Answer, T | None]:
+        """Play a request in both; they must agree on whether it is refused, and how.
+
+        Returns:
+            The appliance's answer, and what the model says, None where both refused.
+        """
+        answer = self.send(ask, request)
+        try:
+            expected = operation()
+        except Refused as refused:
+            code = str(refused)
+            assert answer.status == STATUSES[code], (answer.status, answer.body[:300], code)
+            if answer.body:
+                assert answer.text("Code") == code
+            return answer, None
+        assert answer.status < 300, (answer.status, answer.body[:600])
+        return answer, expected
+
+    def bucket(self, ask: Ask) -> Bucket | None:
+        """The model's bucket, whoever asks."""
+        return self.model.tenants[ask.tenant].get(ask.bucket)
+
+    def name_version(self, ask: Ask, made: Version, answer: Answer) -> None:
+        """Hold a write's answer against the version it made, and take the id given to it."""
+        bucket = self.bucket(ask)
+        assert bucket is not None
+        shown = answer.headers.get("x-amz-version-id")
+        if bucket.versioning == "Off":
+            assert shown is None
+        elif made.version_id == "null":
+            assert shown == "null"
+        else:
+            assert shown is not None
+            assert shown not in self.seen_ids
+            self.seen_ids.add(shown)
+            made.version_id = shown
+
+    def pick_version(self, ask: Ask, number: int | None) -> Ask:
+        """The request for the n-th version of the key; `null` where it has none."""
+        if number is None:
+            return ask
+        bucket = self.bucket(ask)
+        kept = bucket.objects.get(ask.key, []) if bucket else []
+        chosen = kept[number % len(kept)].version_id if kept else "null"
+        return ask._replace(version_id=chosen)
+
+    def check_shown(self, ask: Ask, version: Version, answer: Answer) -> None:
+        """GET and HEAD show what the version's upload said, and nothing else."""
+        headers = answer.headers
+        bucket = self.bucket(ask)
+        assert bucket is not None
+        assert headers["etag"] == f'"{version.etag}"'
+        assert headers["last-modified"] == http_date(version.modified * 1_000_000)
+        version_id = None if bucket.versioning == "Off" else version.version_id
+        assert headers.get("x-amz-version-id") == version_id
+        if answer.status == 304:
+            return
+        said = {n: v for n, v in headers.items() if n.startswith("x-amz-meta-")}
+        said |= {n: headers[n] for n in ("content-type", "cache-control") if n in headers}
+        assert said == dict(version.words.headers)
+        count = len(version.words.tags)
+        assert headers.get("x-amz-tagging-count") == (str(count) if count else None)

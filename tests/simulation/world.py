@@ -1,0 +1,339 @@
+"""A whole appliance in this process, with devices that lose power and a clock that stands still.
+
+Real: the S3 application, handlers, key ring, SQLite catalog on files, volumes, page store,
+reclaimer. Simulated: the devices under the volumes (`hal.memory_device`), time, randomness.
+
+`restart` ends it the way a process ends and starts the next one on what is left: after a clean stop
+everything, after a dirty one what `MemoryDevice.crash` leaves of the devices and the database's
+files as they are at that moment, never closed.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import uuid
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING
+
+import trio
+
+from appliance.assembly import Core, make_keyring, make_reclaimer, make_service
+from appliance.catalog import buckets, schema, tenants, uploads
+from appliance.catalog.connections import make_writer_engine, parse_url
+from appliance.catalog.engine import Catalog
+from appliance.catalog.keys import insert_key
+from appliance.catalog.settings import begin_epoch
+from appliance.clock import FakeClock
+from appliance.handlers.request import S3Limits
+from appliance.http.asgi import S3Application
+from appliance.objects.buffers import RequestBuffers
+from appliance.rate import UNLIMITED, RateLimiter
+from appliance.secrets import SecretBox
+from hal.geometry import RECORD_ALIGNMENT_BYTES
+from hal.memory_device import MemoryDevice
+from hal.records import SegmentRef, VolumeId
+from hal.volume import Volume
+from tenants.records import AccessKey, AccessKeyId, QuotaLimits, Role, TenantId
+from tiers.page_store import PageStore
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from appliance.catalog.records import Finding
+    from appliance.catalog.unit import Connection
+    from appliance.keyring import KeyRing
+    from tests.simulation.loop_thread import LoopThread
+    from tiers.reclaimer import Reclaimer
+
+__all__ = ["PART_BYTES_MIN", "REGION", "SECRET", "Template", "Usage", "World", "access_key_of"]
+
+MIB = 1024 * 1024
+REGION = "us-east-1"
+SECRET = "a secret that every key of the simulation has"
+PART_BYTES_MIN = 1000  # S3 says 5 MiB; the rule is the same and costs less
+GRACE_S = 60.0
+COMPLETED_KEPT_S = 24 * 3600.0
+SEGMENT_BYTES = 8 * MIB
+TIERS = ("ssd", "hdd")
+# Three segments of SSD, so that runs spill over; more HDD than any run fills.
+CAPACITIES = {"ssd": 26 * MIB, "hdd": 16_384 * MIB}
+APPLIANCE_UUID = uuid.UUID(int=1)
+
+Usage = tuple[int, int]
+"""Bytes and objects."""
+
+
+def access_key_of(tenant: str, role: str) -> str:
+    """The id of the tenant's key of that role."""
+    return f"{tenant}-{role}"
+
+
+class Template:
+    """A migrated catalog with tenants and their keys, to be copied for each run."""
+
+    def __init__(self, directory: Path, limits: Mapping[str, QuotaLimits]) -> None:
+        self.path = directory / "template.db"
+        self.limits = limits
+        self.box = SecretBox.create(b"k" * 32, random_bytes=random.Random(1).randbytes)
+        self.tenant_ids: dict[str, TenantId] = {}
+        url = f"sqlite:///{self.path}"
+        schema.upgrade(url)
+        engine = make_writer_engine(parse_url(url))
+        with engine.begin() as connection:
+            for name in limits:
+                self._add_tenant(connection, name)
+        engine.dispose()
+
+    def _add_tenant(self, connection: Connection, name: str) -> None:
+        tenant = tenants.insert_tenant(
+            connection,
+            name=name,
+            canonical_id=name.encode().hex().ljust(64, "0"),
+            limits=self.limits[name],
+            now_us=1,
+        )
+        self.tenant_ids[name] = tenant.tenant_id
+        [user] = tenants.list_users(connection, tenant_id=tenant.tenant_id, limit=2)
+        for role in Role:
+            key = AccessKey(
+                access_key_id=AccessKeyId(access_key_of(name, role.value)),
+                tenant_id=tenant.tenant_id,
+                user_id=user.user_id,
+                role=role,
+                bucket_scope=None,
+                prefix_scope=None,
+                expires_at=None,
+                enabled=True,
+                created_at=1.0,
+            )
+            sealed = self.box.seal(tenant.tenant_id, key.access_key_id, SECRET)
+            insert_key(connection, key=key, sealed=sealed)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Start:
+    """One start of the server: what ends with it."""
+
+    catalog: Catalog
+    store: PageStore
+    core: Core
+    keyring: KeyRing
+    reclaimer: Reclaimer
+    committing: trio.CancelScope
+    committed: trio.Event
+
+
+class World:
+    """One appliance over any number of starts; its coroutines run in the loop's thread."""
+
+    def __init__(self, loop: LoopThread, template: Template, directory: Path) -> None:
+        self._loop = loop
+        self._template = template
+        self._directory = directory
+        self._files = count(1)
+        self._uuids = count(1)
+        self._random = random.Random(2)
+        self._catalog_path = self._next_catalog_path()
+        self._devices = {
+            tier: MemoryDevice(tier, capacity_bytes=CAPACITIES[tier]) for tier in TIERS
+        }
+        self.clock = FakeClock()
+        self.application: S3Application
+        self._start: _Start
+
+    async def create(self) -> None:
+        """Format, and start for the first time."""
+        shutil.copy(self._template.path, self._catalog_path)
+        for number, tier in enumerate(TIERS, start=1):
+            await Volume.format(
+                self._devices[tier],
+                volume_id=VolumeId(number),
+                volume_uuid=uuid.UUID(int=100 + number),
+                appliance_uuid=APPLIANCE_UUID,
+                tier=tier,
+                segment_bytes=SEGMENT_BYTES,
+                created_us=1,
+            )
+        await self._open()
+
+    async def destroy(self) -> None:
+        """Stop and forget."""
+        await self._close()
+
+    async def restart_cleanly(self) -> None:
+        """Seal, close and start again, as `appliance.runtime` does."""
+        for volume in self._start.store.volumes:
+            await volume.seal_open_segments()
+        await self._close()
+        await self._open()
+
+    async def restart_after_power_cut(self, seed: int) -> None:
+        """Lose the power between two requests; `seed` draws what unflushed changes became of."""
+        lots = random.Random(seed)
+        left = {tier: device.crash(lots) for tier, device in self._devices.items()}
+        path = self._next_catalog_path()
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{self._catalog_path}{suffix}", f"{path}{suffix}")
+        await self._close()
+        self._catalog_path, self._devices = path, left
+        await self._open()
+
+    async def advance(self, seconds: float) -> None:
+        """Let all clocks run on; the key ring looks at its revision, as it does all the time."""
+        self.clock.advance(seconds)
+        await self._loop.advance(seconds)
+        await self._start.keyring.poll()
+
+    async def reclaim(self) -> None:
+        """Wait for the grace, then free everything that is dead and not held by a reader."""
+        await self.advance(GRACE_S + 1)
+        while (await self._start.reclaimer.reclaim_round()).bodies:
+            continue
+
+    async def sweep(self) -> None:
+        """Free what earlier starts wrote and no commit named."""
+        await self._start.reclaimer.sweep_orphans()
+
+    async def expire_completed(self) -> None:
+        """Let a day pass, and forget what completed uploads answered."""
+        await self.advance(COMPLETED_KEPT_S + 1)
+        before_us = self.clock.now_us() - round(COMPLETED_KEPT_S * 1_000_000)
+        expire = partial(uploads.expire_completed, before_us=before_us)
+        await self._start.catalog.commit(expire)
+
+    async def limit_bucket(self, tenant: str, name: str, limits: QuotaLimits) -> None:
+        """Set a bucket's quota, as the admin API does."""
+        tenant_id = self._template.tenant_ids[tenant]
+        await self._start.catalog.commit(
+            partial(buckets.set_bucket_quota, tenant_id=tenant_id, name=name, limits=limits)
+        )
+
+    async def usage(self) -> tuple[dict[str, Usage], dict[tuple[str, str], Usage]]:
+        """What the catalog has counted, by tenant and by tenant and bucket."""
+
+        def count_all(
+            connection: Connection,
+        ) -> tuple[dict[str, Usage], dict[tuple[str, str], Usage]]:
+            by_tenant: dict[str, Usage] = {}
+            by_bucket: dict[tuple[str, str], Usage] = {}
+            for name, tenant_id in self._template.tenant_ids.items():
+                tenant = tenants.find_tenant_by_id(connection, tenant_id=tenant_id)
+                assert tenant is not None
+                by_tenant[name] = (tenant.usage.used_bytes, tenant.usage.object_count)
+                found = buckets.list_buckets(connection, tenant_id=tenant_id, limit=100)
+                assert tenant.usage.bucket_count == len(found)
+                for bucket in found:
+                    by_bucket[name, bucket.name] = (bucket.used_bytes, bucket.object_count)
+            return by_tenant, by_bucket
+
+        return await self._start.catalog.read(count_all)
+
+    async def check(self) -> list[Finding]:
+        """What is wrong with the catalog."""
+        return await self._start.catalog.check()
+
+    def held(self) -> tuple[int, int]:
+        """Page buffers out, and bodies pinned: none between requests."""
+        pools = self._start.core.buffers.statistics()
+        return sum(pool.outstanding_count for pool in pools), self._start.core.pins.statistics()
+
+    async def leaked_bytes(self) -> int:
+        """Room that segments take beyond their headers and the records that rows name."""
+        taken = 0
+        for volume in self._start.store.volumes:
+            device = self._devices[volume.tier]
+            for facts in volume.list_segments():
+                [name] = [name for name in device._files if f"{facts.segment_id:016x}" in name]
+                taken += device._files[name].allocated_bytes - RECORD_ALIGNMENT_BYTES
+        return taken - await self._named_bytes()
+
+    async def _named_bytes(self) -> int:
+        ledger = self._start.reclaimer._ledger
+        named = 0
+        for volume in self._start.store.volumes:
+            for facts in volume.list_segments():
+                segment = SegmentRef(volume.volume_id, facts.segment_id)
+                extents = await ledger.list_segment_extents(segment)
+                named += sum(extent.length_bytes for extent in extents)
+        return named
+
+    def _next_catalog_path(self) -> Path:
+        return self._directory / f"catalog-{next(self._files)}.db"
+
+    async def _open(self) -> None:
+        async def flush(segments: Collection[SegmentRef]) -> Mapping[SegmentRef, Exception]:
+            return await self._start.store.flush(segments)
+
+        catalog = await Catalog.open(f"sqlite:///{self._catalog_path}", flusher=flush, readers=1)
+        scope, ended = trio.CancelScope(), trio.Event()
+
+        async def commit(task_status: trio.TaskStatus[None]) -> None:
+            with scope:
+                await catalog.run(task_status=task_status)
+            ended.set()
+
+        await self._loop.nursery.start(commit)
+        epoch = await catalog.commit(begin_epoch)
+        volumes = [
+            await Volume.open(
+                self._devices[tier],
+                appliance_uuid=APPLIANCE_UUID,
+                boot_epoch=epoch,
+                keep_free_bytes=0,
+                random_uuid=lambda: uuid.UUID(int=next(self._uuids)),
+                now_us=self.clock.now_us,
+            )
+            for tier in TIERS
+        ]
+        store = PageStore(volumes, tier_order=TIERS)
+        await store.measure_rooms()
+        core = Core(
+            catalog=catalog,
+            store=store,
+            box=self._template.box,
+            boot_epoch=epoch,
+            clock=self.clock,
+            random_bytes=self._random.randbytes,
+            buffers=RequestBuffers(96 * MIB),
+        )
+        keyring = make_keyring(core)
+        await keyring.poll()
+        service = make_service(
+            core,
+            keyring,
+            limits=S3Limits(
+                region=REGION,
+                domains=(),
+                put_bytes_max=5 * 1024 * MIB,
+                object_bytes_max=1024 * 1024 * MIB,
+                part_bytes_min=PART_BYTES_MIN,
+                uploads_open_max=1000,
+                require_signed_payload=False,
+            ),
+            limiter=RateLimiter(),
+            rates=UNLIMITED,
+        )
+        self.application = S3Application(
+            service.handle,
+            mint_request_id=lambda: "0" * 16,
+            now_us=self.clock.now_us,
+            host_id="host",
+        )
+        self._start = _Start(
+            catalog=catalog,
+            store=store,
+            core=core,
+            keyring=keyring,
+            reclaimer=make_reclaimer(core, grace_s=GRACE_S),
+            committing=scope,
+            committed=ended,
+        )
+
+    async def _close(self) -> None:
+        self._start.committing.cancel()
+        await self._start.committed.wait()
+        await self._start.catalog.aclose()
