@@ -28,6 +28,7 @@ from appliance.handlers.put_object import (
     attributes_of,
     check_annex_room,
     conditions_of,
+    limits_bytes,
     plan_upload,
 )
 from appliance.handlers.request import S3Request, require_bucket
@@ -48,7 +49,7 @@ from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 from appliance.s3.etag import multipart_etag, quote_etag
 from appliance.s3.messages import BodyReader, RequestHead, Response
-from appliance.s3.xml_reader import COMPLETE_XML_BYTES_MAX, PartChoice, parse_complete_upload
+from appliance.s3.xml_parts import COMPLETE_XML_BYTES_MAX, PartChoice, parse_complete_upload
 from appliance.s3.xml_writer import Owner
 
 if TYPE_CHECKING:
@@ -135,9 +136,9 @@ def _mint_upload_id(now_us: int, random_bytes: bytes) -> str:
 
 async def upload_part(operation: UploadPart, request: S3Request) -> Response:
     """Store one part; the same number again replaces it."""
-    upload, bucket, tenant = await _load_upload_owner(operation, request)
+    upload, bucket, tenant, replaced_bytes = await _load_upload_owner(operation, request)
     plan = plan_upload(request)
-    admit_upload(request, plan, bucket=bucket, tenant=tenant)
+    admit_upload(request, plan, bucket=bucket, tenant=tenant, replaced_bytes=replaced_bytes)
     part = await store_part(
         request,
         upload,
@@ -155,27 +156,39 @@ async def upload_part(operation: UploadPart, request: S3Request) -> Response:
 
 async def _load_upload_owner(
     operation: UploadPart, request: S3Request
-) -> tuple[UploadRecord, Bucket, Tenant | None]:
-    """The upload in progress with its bucket and tenant, for early quota refusals."""
+) -> tuple[UploadRecord, Bucket, Tenant | None, int]:
+    """The upload in progress, its bucket and tenant, and the bytes of the part to be replaced."""
     tenant_id = request.principal.tenant.tenant_id
 
     def find(
         connection: Connection,
-    ) -> tuple[Bucket | None, UploadRecord | None, Tenant | None]:
+    ) -> tuple[Bucket | None, UploadRecord | None, Tenant | None, int]:
         bucket = buckets.find_bucket(connection, tenant_id=tenant_id, name=operation.bucket)
         if bucket is None:
-            return None, None, None
+            return None, None, None, 0
         upload = uploads.find_upload(
             connection,
             bucket_id=bucket.bucket_id,
             key=operation.key,
             upload_id=operation.upload_id,
         )
-        return bucket, upload, tenants.find_tenant_by_id(connection, tenant_id=tenant_id)
+        tenant = tenants.find_tenant_by_id(connection, tenant_id=tenant_id)
+        if upload is None or upload.completed is not None or not limits_bytes(bucket, tenant):
+            return bucket, upload, tenant, 0
+        parts = uploads.list_parts(
+            connection,
+            bucket_id=bucket.bucket_id,
+            key=operation.key,
+            upload_id=operation.upload_id,
+            after=operation.part_number - 1,
+            limit=1,
+        )
+        replaced = [p.size_bytes for p in parts if p.part_number == operation.part_number]
+        return bucket, upload, tenant, sum(replaced)
 
-    found, upload, tenant = await request.services.catalog.read(find)
+    found, upload, tenant, replaced_bytes = await request.services.catalog.read(find)
     bucket = require_bucket(found, operation.bucket)
-    return _require_open(upload, operation.upload_id), bucket, tenant
+    return _require_open(upload, operation.upload_id), bucket, tenant, replaced_bytes
 
 
 async def store_part(

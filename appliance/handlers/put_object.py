@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from appliance.catalog import buckets, tenants, versions
@@ -11,9 +12,11 @@ from appliance.catalog.records import (
     NewVersion,
     PutOutcome,
     VersionAttributes,
+    Versioning,
     VersionRecord,
     WriteConditions,
 )
+from appliance.catalog.version_rows import NULL_VERSION_ID
 from appliance.handlers.commits import commit_body
 from appliance.handlers.request import S3Request, require_bucket
 from appliance.handlers.versioned import checksum_headers, version_id_headers
@@ -39,6 +42,7 @@ __all__ = [
     "attributes_of",
     "check_annex_room",
     "conditions_of",
+    "limits_bytes",
     "plan_upload",
     "put_object",
 ]
@@ -98,21 +102,35 @@ async def _admit(
     The transaction judges quota and conditions again, and its word is the exact one.
     """
 
-    def look(connection: Connection) -> tuple[Bucket | None, Tenant | None, VersionRecord | None]:
+    def look(
+        connection: Connection,
+    ) -> tuple[Bucket | None, Tenant | None, VersionRecord | None, VersionRecord | None]:
         tenant_id = request.principal.tenant.tenant_id
         bucket = buckets.find_bucket(connection, tenant_id=tenant_id, name=operation.bucket)
-        current = None
-        if bucket is not None and not operation.conditions.is_empty:
-            current = versions.find_version(
-                connection, bucket_id=bucket.bucket_id, key=operation.key, version_id=None
-            )
-        return bucket, tenants.find_tenant_by_id(connection, tenant_id=tenant_id), current
+        tenant = tenants.find_tenant_by_id(connection, tenant_id=tenant_id)
+        if bucket is None:
+            return None, tenant, None, None
+        find = partial(
+            versions.find_version, connection, bucket_id=bucket.bucket_id, key=operation.key
+        )
+        current = None if operation.conditions.is_empty else find(version_id=None)
+        replaced = None
+        if bucket.versioning is not Versioning.ENABLED and limits_bytes(bucket, tenant):
+            replaced = find(version_id=NULL_VERSION_ID)
+        return bucket, tenant, current, replaced
 
-    found, tenant, current = await request.services.catalog.read(look)
+    found, tenant, current, replaced = await request.services.catalog.read(look)
     bucket = require_bucket(found, operation.bucket)
     _judge_early(conditions, current)
-    admit_upload(request, plan, bucket=bucket, tenant=tenant)
+    replaced_bytes = 0 if replaced is None else replaced.size_bytes
+    admit_upload(request, plan, bucket=bucket, tenant=tenant, replaced_bytes=replaced_bytes)
     return bucket
+
+
+def limits_bytes(bucket: Bucket, tenant: Tenant | None) -> bool:
+    """True where bytes are limited, so that what an upload replaces is worth a look."""
+    of_tenant = None if tenant is None else tenant.limits.bytes_max
+    return bucket.limits.bytes_max is not None or of_tenant is not None
 
 
 def _judge_early(conditions: WriteConditions, current: VersionRecord | None) -> None:
@@ -127,9 +145,21 @@ def _judge_early(conditions: WriteConditions, current: VersionRecord | None) -> 
 
 
 def admit_upload(
-    request: S3Request, plan: PayloadPlan, *, bucket: Bucket, tenant: Tenant | None
+    request: S3Request,
+    plan: PayloadPlan,
+    *,
+    bucket: Bucket,
+    tenant: Tenant | None,
+    replaced_bytes: int,
 ) -> None:
     """Refuse an upload that announces more than fits, before its first byte.
+
+    Args:
+        request: The upload.
+        plan: What it announces.
+        bucket: Where to.
+        tenant: Whose.
+        replaced_bytes: What its success gives back, see `limits_bytes`.
 
     Raises:
         S3Error: `EntityTooLarge`, `InsufficientStorage`.
@@ -144,7 +174,7 @@ def admit_upload(
                 "MaxSizeAllowed": str(request.services.limits.put_bytes_max),
             },
         )
-    delta = Usage(used_bytes=announced, object_count=0)
+    delta = Usage(used_bytes=announced - replaced_bytes, object_count=0)
     if tenant is not None:
         admit(tenant.limits, tenant.usage, delta)
     admit(

@@ -51,3 +51,39 @@ def test_uploads_of_a_key_are_listed_and_paged_in_the_order_of_their_creation(
         machine.create_upload(ACME, Words())
 
     machine.page_through(ACME, "uploads", b"", b"", None, 2)
+
+
+def test_an_overwrite_that_fits_is_taken_by_a_full_bucket(machine: ApplianceMachine) -> None:
+    put(machine, size=65_537)
+    fill(machine)
+
+    put(machine, size=65_537, seed=1)
+    put(machine, size=65_538)
+    put(machine, size=1)
+
+
+def test_an_overwrite_of_the_null_version_fits_beneath_a_newer_version(
+    machine: ApplianceMachine,
+) -> None:
+    put(machine)
+    machine.set_versioning(ACME, "Enabled")
+    put(machine)
+    fill(machine)
+    put(machine, size=1)
+    machine.set_versioning(ACME, "Suspended")
+
+    put(machine, size=700)
+    put(machine, size=701)
+
+
+def test_a_part_that_fits_in_place_of_another_is_taken_by_a_full_bucket(
+    machine: ApplianceMachine,
+) -> None:
+    machine.create_upload(ACME, Words())
+    machine.put_part(ACME, 0, 1, 700, 0)
+    machine.put_part(ACME, 0, 7, 700, 0)
+    fill(machine)
+
+    machine.put_part(ACME, 0, 1, 700, 1)
+    machine.put_part(ACME, 0, 7, 65_535, 0)
+    machine.put_part(ACME, 0, 2, 1, 0)
