@@ -48,8 +48,11 @@ XML = (b"content-type", b"application/xml")
 async def copy_object(operation: CopyObject, request: S3Request) -> Response:
     """Make a version out of another one's bodies."""
     conditions = conditions_of(operation.conditions)
+    # A named version is another matter: its copy onto its key is how S3 restores an earlier one.
     is_onto_itself = (
-        operation.source.bucket == operation.bucket and operation.source.key == operation.key
+        operation.source.bucket == operation.bucket
+        and operation.source.key == operation.key
+        and operation.source.version_id is None
     )
     if is_onto_itself and not operation.changes_something:
         raise S3Error(
@@ -117,13 +120,24 @@ async def upload_part_copy(operation: UploadPartCopy, request: S3Request) -> Res
 
 
 async def _load_source(source: CopySource, request: S3Request) -> FoundObject:
-    found = await load_object(
-        request,
-        bucket=source.bucket,
-        key=source.key,
-        version_id=source.version_id,
-        with_pages=True,
-    )
+    try:
+        found = await load_object(
+            request,
+            bucket=source.bucket,
+            key=source.key,
+            version_id=source.version_id,
+            with_pages=True,
+        )
+    except S3Error as error:
+        if error.code is not S3Code.METHOD_NOT_ALLOWED:
+            raise
+        # Of a read it is the method that does not fit a marker; of a copy it is the source. AWS,
+        # UploadPartCopy: a delete marker named by its version id is answered 400.
+        raise S3Error(
+            S3Code.INVALID_REQUEST,
+            "The source of a copy request may not specifically refer to a delete marker by "
+            "version id.",
+        ) from error
     judge_copy_source(
         source.conditions, etag=found.version.etag, modified_us=found.version.modified_us
     )

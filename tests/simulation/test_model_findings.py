@@ -87,3 +87,27 @@ def test_a_part_that_fits_in_place_of_another_is_taken_by_a_full_bucket(
     machine.put_part(ACME, 0, 1, 700, 1)
     machine.put_part(ACME, 0, 7, 65_535, 0)
     machine.put_part(ACME, 0, 2, 1, 0)
+
+
+def test_an_earlier_version_is_restored_by_a_copy_onto_its_key(machine: ApplianceMachine) -> None:
+    machine.set_versioning(ACME, "Enabled")
+    put(machine, seed=1)
+    put(machine, seed=2)
+
+    machine.copy(ACME, "data", b"a", 1, Words(), (False, False), ({}, {}))
+    machine.read(ACME, None, "GET", {}, None, None)
+    machine.copy(ACME, "data", b"a", None, Words(), (False, False), ({}, {}))
+
+
+def test_a_delete_marker_named_as_the_source_of_a_copy_is_a_bad_request(
+    machine: ApplianceMachine,
+) -> None:
+    machine.set_versioning(ACME, "Enabled")
+    put(machine)
+    machine.delete(ACME, None, {})
+    other = ACME._replace(key=b"b")
+    machine.create_upload(other, Words())
+
+    machine.copy(other, "data", b"a", 0, Words(), (False, False), ({}, {}))
+    machine.put_part_copy(other, 0, 1, ("data", b"a", 0), None, {})
+    machine.copy(other, "data", b"a", None, Words(), (False, False), ({}, {}))
