@@ -28,7 +28,7 @@ from appliance.catalog.dialects import (
     is_transaction_lost,
     translate,
 )
-from appliance.catalog.errors import CatalogBusy, CatalogError, CatalogUnavailable
+from appliance.catalog.errors import CatalogBusy, CatalogError, CatalogFull, CatalogUnavailable
 from hal.records import SegmentRef
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class GroupCommitter:
                 break
             except exc.DBAPIError as error:
                 if is_full(error):
-                    self._refuse(ready, CatalogUnavailable(f"no room: {error.orig}"))
+                    self._refuse(ready, CatalogFull(f"no room: {error.orig}"))
                     break
                 if not is_conflict(error):
                     # Nothing was committed, but a database that fails so is not written to again.

@@ -1,7 +1,7 @@
 """What the catalog can answer other than yes.
 
     CatalogError
-      CatalogUnavailable · CatalogBusy · CatalogDamaged · SchemaMismatch
+      CatalogUnavailable (CatalogFull) · CatalogBusy · CatalogDamaged · SchemaMismatch
       BucketMissing · BucketTaken · BucketNotEmpty
       VersionMissing · ConditionFailed · ConditionMissing
       UploadMissing · PartInvalid · PartTooSmall · PartOrderInvalid
@@ -18,6 +18,7 @@ __all__ = [
     "CatalogBusy",
     "CatalogDamaged",
     "CatalogError",
+    "CatalogFull",
     "CatalogUnavailable",
     "ConditionFailed",
     "ConditionMissing",
@@ -36,6 +37,10 @@ class CatalogError(Exception):
 
 class CatalogUnavailable(CatalogError):
     """The database cannot be reached, or a commit's outcome is unknown: stop, do not guess."""
+
+
+class CatalogFull(CatalogUnavailable):
+    """The database's disk has no room: nothing of this was committed, and reads go on."""
 
 
 class CatalogBusy(CatalogError):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from appliance.catalog.errors import CatalogUnavailable
+from appliance.catalog.errors import CatalogFull, CatalogUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +48,10 @@ async def commit_body(
             )
             request.services.writer.settle(written)
             return value
-    except CatalogUnavailable:
+    except CatalogUnavailable as error:
+        # Given back where the refusal is certain: on a full disk that is the room to go on with.
+        if isinstance(error, CatalogFull):
+            await request.services.writer.discard(written)
         raise
     except Exception:
         await request.services.writer.discard(written)

@@ -18,7 +18,7 @@ from sqlalchemy import insert, text
 from appliance.catalog import schema, settings, tables
 from appliance.catalog.connections import hold_database, make_reader_engine, parse_url
 from appliance.catalog.engine import Catalog
-from appliance.catalog.errors import CatalogBusy, CatalogDamaged, CatalogUnavailable
+from appliance.catalog.errors import CatalogBusy, CatalogDamaged, CatalogFull, CatalogUnavailable
 from tests.catalog_fixtures import FakeFlusher, open_desk
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ async def test_a_full_disk_refuses_its_batch_and_no_more(sqlite_catalog_url: str
     async with open_desk(sqlite_catalog_url) as desk:
         pages = await desk.commit(pragma, "page_count")
         await desk.commit(pragma, f"max_page_count={pages}")
-        with pytest.raises(CatalogUnavailable, match="no room"):
+        with pytest.raises(CatalogFull, match="no room"):
             await desk.commit(fill)
 
         await desk.commit(settings.begin_epoch)

@@ -120,7 +120,7 @@ def run_spill(directory: Path, *, seed: int) -> str:
                 reply = _put(world, f"spilled/{index}", 5 * MIB)
                 assert reply.is_success, reply
                 spilled += 1
-            cold_bytes = sum(path.stat().st_blocks * 512 for path in volumes["hdd"].iterdir())
+            cold_bytes = _allocated_bytes({"hdd": volumes["hdd"]})
             assert cold_bytes > spilled * 5 * MIB
             _verify_twice(world, ledger)
             return f"{sent_bytes // MIB} MiB sent, {cold_bytes // MIB} MiB of them on the HDD"
@@ -143,6 +143,12 @@ def run_full_catalog(directory: Path, *, seed: int) -> str:
             refused = _change_until_refused(world)
             verify_ledger(ledger, world.target)  # reads need no room
             assert world.server.is_running
+            _assert_full(_put(world, "refused", MIB))
+            room = os.statvfs(filesystem.root)
+            freed_bytes = room.f_bavail * room.f_frsize
+            assert freed_bytes >= MIB // 2, "the refused body's room was not given back"
+            assert _put(world, "after", 1).is_success  # and the catalog goes on with it
+            fill(filler)
             filler.unlink()
             _wait_for_room(world)
             with world.connect() as wire:
@@ -156,6 +162,10 @@ SCENARIOS = {
     "spill": run_spill,
     "full-catalog": run_full_catalog,
 }
+
+
+def _allocated_bytes(volumes: dict[str, Path]) -> int:
+    return sum(file.stat().st_blocks * 512 for path in volumes.values() for file in path.iterdir())
 
 
 def _put(world: World, key: str, length: int) -> Reply:

@@ -92,6 +92,8 @@ SHORT_TABLE = (
 
 _ERRORS = ("error=EIO", "error=ENOSPC", "error=EINTR", "signal=SIGKILL")
 _TIMES = ("1", "2", "3", "5", "8", "1+", "2+3")
+# Who is interrupted asks again: without end, no machine does this to a program.
+_ENDLESS = {("error=EINTR", "1+")}
 LONG_TABLE = tuple(
     Fault(calls=calls, effect=effect, when=when)
     for calls, effects in (
@@ -106,9 +108,11 @@ LONG_TABLE = tuple(
         ("unlink,unlinkat", ("error=EIO", "signal=SIGKILL")),
     )
     for effect, when in itertools.product(effects, _TIMES)
+    if (effect, when) not in _ENDLESS
 ) + tuple(
     Fault(calls=calls, effect=effect, when=when, on_catalog=True)
     for calls, effect, when in itertools.product(("fdatasync", "pwrite64"), _ERRORS, _TIMES)
+    if (effect, when) not in _ENDLESS
 )
 
 

@@ -7,8 +7,9 @@ import http.client
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from tests.client.raw import RawRequest, address_of, sign
+from tests.client.raw import RawRequest, sign
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -71,11 +72,12 @@ class Wire:
         *,
         timeout_s: float = REQUEST_S_MAX,
     ) -> None:
-        host, port = address_of(endpoint)
+        parts = urlsplit(endpoint)
+        assert parts.hostname is not None
         self.bucket = bucket
-        self._host = f"{host}:{port}"
+        self._host = parts.netloc
         self._credentials = credentials
-        self._connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+        self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
 
     def __enter__(self) -> Self:
         return self
