@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hal.errors import DeviceFailed, DeviceFull, HalError, MediumError, PageCorrupt
+from hal.errors import DeviceError, DeviceFull, HalError, MediumError, PageCorrupt
 from hal.geometry import RECORD_ALIGNMENT_BYTES, record_bytes, span_range
 from hal.page_codec import ExpectedRecord, open_record, open_spans, seal_record
 from hal.records import BodyId, Capacity, Extent, SegmentId, SegmentRef, VolumeId
@@ -343,17 +343,22 @@ class PageStore:
         return rank_volumes(rooms, tier_order=self._tier_order)
 
     async def _reserve(self, length_bytes: int) -> tuple[Volume, Extent]:
+        failure: DeviceError | None = None
         for volume_id in self._rank():
             volume = self._volumes[volume_id]
             try:
                 extent = await volume.reserve(length_bytes)
-            except (DeviceFull, DeviceFailed):
+            except DeviceError as error:
                 # Not asked again for a moment, so that a full SSD costs PUTs one try in seconds.
                 self._resting_until[volume_id] = trio.current_time() + FULL_VOLUME_REST_S
+                if not isinstance(error, DeviceFull):
+                    failure = error
                 continue
             if volume.tier != self._tier_order[0]:
                 self._pages_spilled += 1
             return volume, extent
+        if failure is not None:  # there may be room, but nobody who gives it
+            raise failure
         raise NoRoom(length_bytes)
 
     async def _read_twice(self, page: StoredPage, read: Callable[[], Awaitable[None]]) -> None:

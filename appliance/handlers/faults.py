@@ -16,6 +16,7 @@ from tiers import errors as tiers
 __all__ = ["FAULTS", "fault_of"]
 
 FAULTS: dict[type[Exception], S3Code] = {
+    hal.DeviceError: S3Code.SERVICE_UNAVAILABLE,
     hal.DeviceFailed: S3Code.SERVICE_UNAVAILABLE,
     hal.DeviceFull: S3Code.INSUFFICIENT_STORAGE,
     hal.DeviceUnsuitable: S3Code.INTERNAL_ERROR,
