@@ -2,7 +2,8 @@
 
 Expat with every door shut: no document type, no entities, UTF-8 only, and limits on depth, elements
 and attributes. How long a body may be is for the caller to enforce while it arrives; the constants
-here say. Elements may stand in S3's namespace or in none.
+here say. Elements may stand in S3's namespace or in none. The one document of tens of thousands of
+elements, CompleteMultipartUpload, has a module of its own, `appliance.s3.xml_parts`.
 
 Source: AWS, Amazon S3 API Reference, the request syntax of each operation.
 """
@@ -10,7 +11,7 @@ Source: AWS, Amazon S3 API Reference, the request syntax of each operation.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from defusedxml import DefusedXmlException
@@ -22,27 +23,27 @@ from appliance.s3.errors import S3Error
 from appliance.s3.tagging import Tags, check_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
-    "COMPLETE_XML_BYTES_MAX",
     "DELETE_XML_BYTES_MAX",
+    "OTHER_MARKUP_MAX",
     "XML_BYTES_MAX",
     "DeleteKey",
     "DeleteRequest",
-    "PartChoice",
+    "check_bytes",
+    "malformed",
     "parse_acl",
-    "parse_complete_upload",
     "parse_delete_objects",
     "parse_location",
     "parse_tagging",
     "parse_versioning",
+    "strip_namespace",
+    "strip_quotes",
 ]
 
 XML_BYTES_MAX = 2**20
 DELETE_XML_BYTES_MAX = 2 * 2**20  # 1,000 keys of 1,024 bytes with what surrounds and escapes them
-# 10,000 parts with a SHA-256 each are 1.8 MB, and 2.0 MB where a client indents them.
-COMPLETE_XML_BYTES_MAX = 2 * 2**20
 
 _DEPTH_MAX = 16  # the deepest document, an access control list, has 5
 _ATTRIBUTES_MAX = 16  # of one element; S3 has 1
@@ -51,8 +52,9 @@ _TAG_BYTES_MAX = 16 * 1024
 _ELEMENTS_MAX = 1000
 _DELETE_KEYS_MAX = 1000  # S3
 _DELETE_ELEMENTS_MAX = 8 * _DELETE_KEYS_MAX
-_PARTS_MAX = 10_000  # S3
-_COMPLETE_ELEMENTS_MAX = 5 * _PARTS_MAX
+# Each element has two tags. What else begins with `<`, comments above all, costs as much as a tag
+# and is no element: a few are allowed, not two megabytes of them.
+OTHER_MARKUP_MAX = 1000
 _NAMESPACES = frozenset(
     {
         "http://s3.amazonaws.com/doc/2006-03-01/",
@@ -63,15 +65,6 @@ _NAMESPACES = frozenset(
 )
 _ENCODING = re.compile(rb"""(?:\xef\xbb\xbf)?\s*<\?xml[^>]*?\sencoding\s*=\s*["']([^"'>]*)["']""")
 _ENCODINGS = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
-_PART_NUMBER = re.compile(r"[0-9]{1,10}")
-_CHECKSUMS = {
-    "ChecksumCRC32": "CRC32",
-    "ChecksumCRC32C": "CRC32C",
-    "ChecksumCRC64NVME": "CRC64NVME",
-    "ChecksumSHA1": "SHA1",
-    "ChecksumSHA256": "SHA256",
-}
-_PART_FIELDS = frozenset({"PartNumber", "ETag", *_CHECKSUMS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,21 +82,6 @@ class DeleteRequest:
 
     keys: tuple[DeleteKey, ...]
     quiet: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartChoice:
-    """A part as CompleteMultipartUpload lists it.
-
-    Attributes:
-        part_number: 1 to 10,000.
-        etag: Without quotes.
-        checksum: Algorithm and base64 value, or None.
-    """
-
-    part_number: int
-    etag: str
-    checksum: tuple[str, str] | None = None
 
 
 def parse_delete_objects(data: bytes) -> DeleteRequest:
@@ -124,23 +102,8 @@ def parse_delete_objects(data: bytes) -> DeleteRequest:
         else:
             raise _unexpected(child)
     if not 1 <= len(keys) <= _DELETE_KEYS_MAX:
-        raise _malformed(f"A request deletes 1 to {_DELETE_KEYS_MAX} keys")
+        raise malformed(f"A request deletes 1 to {_DELETE_KEYS_MAX} keys")
     return DeleteRequest(keys=tuple(keys), quiet=quiet)
-
-
-def parse_complete_upload(data: bytes) -> tuple[PartChoice, ...]:
-    """The body of CompleteMultipartUpload: 1 to 10,000 parts, in the order given.
-
-    Raises:
-        S3Error: `MissingRequestBodyError`, `MalformedXML`; `InvalidArgument` for a part number
-            outside 1 to 10,000; `InvalidRequest` for two checksums of a part; `NotImplemented` for
-            a checksum of an unknown algorithm.
-    """
-    root = _parse(data, "CompleteMultipartUpload", elements_max=_COMPLETE_ELEMENTS_MAX)
-    parts = tuple(_read_part(child) for child in root.children)
-    if not 1 <= len(parts) <= _PARTS_MAX:
-        raise _malformed(f"An upload has 1 to {_PARTS_MAX} parts")
-    return parts
 
 
 def parse_tagging(data: bytes) -> Tags:
@@ -156,7 +119,7 @@ def parse_tagging(data: bytes) -> Tags:
             raise _unexpected(child)
         fields = child.texts({"Key", "Value"})
         if fields.keys() != {"Key", "Value"}:
-            raise _malformed("A Tag has a Key and a Value")
+            raise malformed("A Tag has a Key and a Value")
         tags.append((fields["Key"], fields["Value"]))
     return check_tags(tags)
 
@@ -172,7 +135,7 @@ def parse_versioning(data: bytes) -> str:
         raise S3Error(S3Code.NOT_IMPLEMENTED, "MFA delete is not implemented")
     status = fields.get("Status")
     if status not in ("Enabled", "Suspended"):
-        raise _malformed("The Status is Enabled or Suspended")
+        raise malformed("The Status is Enabled or Suspended")
     return status
 
 
@@ -218,18 +181,20 @@ def parse_acl(data: bytes, *, owner_id: str) -> bool:
     return _grants_everything(grants[0], owner_id)
 
 
-@dataclass(slots=True, kw_only=True)
 class _Node:
     """An element without namespace and attributes."""
 
-    name: str
-    text: str = ""
-    children: list[_Node] = field(default_factory=list)
+    __slots__ = ("children", "name", "text")
+
+    def __init__(self, name: str, text: str, children: Sequence[_Node]) -> None:
+        self.name = name
+        self.text = text
+        self.children = children
 
     def only(self, name: str) -> _Node:
         """The only child, which must have that name."""
         if len(self.children) != 1 or self.children[0].name != name:
-            raise _malformed(f"{self.name} has exactly one {name}")
+            raise malformed(f"{self.name} has exactly one {name}")
         return self.children[0]
 
     def texts(self, names: Iterable[str]) -> dict[str, str]:
@@ -243,53 +208,58 @@ class _Node:
 
 
 class _Builder:
-    """Takes expat's events; holds the limits."""
+    """Takes expat's events; holds the limits. An element is made when it ends."""
+
+    __slots__ = ("_elements_left", "_names", "_open", "_texts", "data")
 
     def __init__(self, *, elements_max: int) -> None:
         self._elements_left = elements_max
-        self._open: list[_Node] = []
+        self._open: list[list[_Node] | None] = [None]  # children of each open element, root's first
         self._texts: list[str] = []
-        self._root: _Node | None = None
+        self._names: dict[str, str] = {}
+        self.data = self._texts.append
 
-    def start(self, tag: str, attributes: list[str]) -> None:
-        # Names and values of attributes alternate.
+    def start(self, _tag: str, attributes: list[str]) -> None:
         self._elements_left -= 1
-        if self._elements_left < 0 or len(self._open) == _DEPTH_MAX:
-            raise _malformed("The document has too many elements or is nested too deep")
-        if len(attributes) > 2 * _ATTRIBUTES_MAX:
-            raise _malformed("An element has too many attributes")
-        node = _Node(name=_strip_namespace(tag))
-        if self._open:
-            self._open[-1].children.append(node)
-        else:
-            self._root = node
-        self._open.append(node)
+        if self._elements_left < 0 or len(self._open) > _DEPTH_MAX:
+            raise malformed("The document has too many elements or is nested too deep")
+        # Names and values of attributes alternate.
+        if attributes and len(attributes) > 2 * _ATTRIBUTES_MAX:
+            raise malformed("An element has too many attributes")
+        self._open.append(None)
         self._texts.clear()
 
-    def end(self, _tag: str) -> None:
+    def end(self, tag: str) -> None:
+        name = self._names.get(tag)
+        if name is None:
+            name = self._names[tag] = strip_namespace(tag)
+        children = self._open.pop()
         # Only a leaf has text that means anything; between children it is white space.
-        node = self._open.pop()
-        if not node.children:
-            node.text = "".join(self._texts)
+        text = "".join(self._texts) if children is None else ""
         self._texts.clear()
-
-    def data(self, text: str) -> None:
-        self._texts.append(text)
+        node = _Node(name, text, children or ())
+        siblings = self._open[-1]
+        if siblings is None:
+            self._open[-1] = [node]
+        else:
+            siblings.append(node)
 
     def close(self) -> _Node:
-        assert self._root is not None  # expat refuses a document without a root
-        return self._root
+        assert self._open[0] is not None  # expat refuses a document without a root
+        return self._open[0][0]
 
 
 def _parse(data: bytes, root_name: str, *, elements_max: int = _ELEMENTS_MAX) -> _Node:
     if not data:
         raise S3Error(S3Code.MISSING_REQUEST_BODY)
-    _check_bytes(data)
+    check_bytes(data, tags_max=2 * elements_max + OTHER_MARKUP_MAX)
     builder = _Builder(elements_max=elements_max)
     parser = XMLParser(target=builder, encoding="utf-8", forbid_dtd=True)
     # Straight from expat: the layer between costs as much as all the rest for 10,000 parts.
     parser.parser.StartElementHandler = builder.start
     parser.parser.EndElementHandler = builder.end
+    # It would be called for each comment; without it expat refuses unknown entities by itself.
+    parser.parser.DefaultHandlerExpand = None
     try:
         parser.feed(data)
         parser.close()
@@ -301,24 +271,39 @@ def _parse(data: bytes, root_name: str, *, elements_max: int = _ELEMENTS_MAX) ->
     return root
 
 
-def _check_bytes(data: bytes) -> None:
-    """Refuse what expat would take: other encodings, which it finds by itself, and huge tags."""
+def check_bytes(data: bytes, *, tags_max: int) -> None:
+    """Refuse what expat would take: other encodings, which it finds by itself, and huge tags.
+
+    Args:
+        data: The document.
+        tags_max: How often `<` may stand in it.
+
+    Raises:
+        S3Error: `MalformedXML`.
+    """
+    if data.count(b"<") > tags_max:
+        raise malformed("The document has too many elements, comments or instructions")
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:
-        raise _malformed("The encoding must be UTF-8") from None
+        raise malformed("The encoding must be UTF-8") from None
     declared = _ENCODING.match(data)
     if b"\x00" in data or (declared is not None and declared[1].lower() not in _ENCODINGS):
-        raise _malformed("The encoding must be UTF-8")
+        raise malformed("The encoding must be UTF-8")
     # Expat collects all attributes of an element, hundreds of thousands, before it tells of one.
     if max(map(len, data.split(b"<"))) > _TAG_BYTES_MAX:
-        raise _malformed("A tag, or the text behind it, is too long")
+        raise malformed("A tag, or the text behind it, is too long")
 
 
-def _strip_namespace(tag: str) -> str:
+def strip_namespace(tag: str) -> str:
+    """The name in expat's `namespace}name`, where the namespace is S3's or none.
+
+    Raises:
+        S3Error: `MalformedXML`.
+    """
     namespace, brace, name = tag.rpartition("}")
     if brace and namespace not in _NAMESPACES:
-        raise _malformed("An element is in another namespace than S3's")
+        raise malformed("An element is in another namespace than S3's")
     return name
 
 
@@ -329,38 +314,12 @@ def _read_delete_key(node: _Node) -> DeleteKey:
     fields = node.texts({"Key", "VersionId", "ETag"})
     key = fields.get("Key", "").encode("utf-8")
     if not key:
-        raise _malformed("An Object has a Key")
+        raise malformed("An Object has a Key")
     etag = fields.get("ETag")
     return DeleteKey(
         key=check_key(key),
         version_id=fields.get("VersionId") or None,
-        etag=_strip_quotes(etag) if etag else None,
-    )
-
-
-def _read_part(node: _Node) -> PartChoice:
-    if node.name != "Part":
-        raise _unexpected(node)
-    for child in node.children:
-        if child.name.startswith("Checksum") and child.name not in _CHECKSUMS:
-            raise S3Error(S3Code.NOT_IMPLEMENTED, f"{child.name} is not implemented")
-    fields = node.texts(_PART_FIELDS)
-    number_text, etag = fields.pop("PartNumber", "").strip(), fields.pop("ETag", "")
-    if _PART_NUMBER.fullmatch(number_text) is None or not etag:
-        raise _malformed("A Part has a PartNumber and an ETag")
-    if not 1 <= int(number_text) <= _PARTS_MAX:
-        raise S3Error(
-            S3Code.INVALID_ARGUMENT,
-            f"Part number must be an integer between 1 and {_PARTS_MAX}, inclusive",
-            elements={"ArgumentName": "partNumber", "ArgumentValue": number_text},
-        )
-    if len(fields) > 1:
-        raise S3Error(S3Code.INVALID_REQUEST, "Expecting a single checksum of a part")
-    checksums = [(_CHECKSUMS[name], value.strip()) for name, value in fields.items()]
-    return PartChoice(
-        part_number=int(number_text),
-        etag=_strip_quotes(etag),
-        checksum=checksums[0] if checksums else None,
+        etag=strip_quotes(etag) if etag else None,
     )
 
 
@@ -382,17 +341,19 @@ def _grants_everything(grant: _Node, owner_id: str) -> bool:
 def _read_boolean(node: _Node) -> bool:
     text = node.text.strip().lower()
     if text not in ("true", "false"):
-        raise _malformed(f"{node.name} is true or false")
+        raise malformed(f"{node.name} is true or false")
     return text == "true"
 
 
-def _strip_quotes(etag: str) -> str:
+def strip_quotes(etag: str) -> str:
+    """An ETag as XML carries it, without white space and quotes around it."""
     return etag.strip().strip('"')
 
 
 def _unexpected(node: _Node) -> S3Error:
-    return _malformed(f"The element {node.name} is not expected here")
+    return malformed(f"The element {node.name} is not expected here")
 
 
-def _malformed(message: str) -> S3Error:
+def malformed(message: str) -> S3Error:
+    """`MalformedXML` with a word more than S3 says."""
     return S3Error(S3Code.MALFORMED_XML, message)

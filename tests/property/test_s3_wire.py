@@ -24,9 +24,9 @@ from appliance.s3.router import action_of, route
 from appliance.s3.tagging import parse_tagging_header
 from appliance.s3.tokens import decode_token, encode_token
 from appliance.s3.xml_documents import error_document
+from appliance.s3.xml_parts import parse_complete_upload
 from appliance.s3.xml_reader import (
     parse_acl,
-    parse_complete_upload,
     parse_delete_objects,
     parse_location,
     parse_tagging,

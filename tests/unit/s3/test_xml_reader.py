@@ -6,14 +6,12 @@ import pytest
 
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
+from appliance.s3.xml_parts import COMPLETE_XML_BYTES_MAX, PartChoice, parse_complete_upload
 from appliance.s3.xml_reader import (
-    COMPLETE_XML_BYTES_MAX,
     DELETE_XML_BYTES_MAX,
     DeleteKey,
     DeleteRequest,
-    PartChoice,
     parse_acl,
-    parse_complete_upload,
     parse_delete_objects,
     parse_location,
     parse_tagging,
