@@ -25,6 +25,7 @@ __all__ = ["ChunkedDecoder"]
 
 _SIZE_LINE_BYTES_MAX = 256  # a size of 15 digits and a modest extension
 _EXTENSION_BYTES_MAX = 16 * 1024  # of one body: nobody who means well sends any
+_PLAIN_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[\t ]*;[\t\x20-\x7e]*)?)\r\n")
 
 
@@ -85,7 +86,10 @@ class ChunkedDecoder:
                 pieces.append(piece)
                 position += len(piece)
                 self._consume(len(piece))
-            else:
+                continue
+            if self._state is _State.SIZE and not self._line:
+                position = self._take_whole_chunks(data, position, pieces)
+            if position < len(data):
                 position = self._take_line(data, position)
         if self._state is _State.END:
             self.rest = data[position:]
@@ -95,6 +99,20 @@ class ChunkedDecoder:
         self._chunk_left -= count
         if self._chunk_left == 0:
             self._state = _State.DATA_END
+
+    def _take_whole_chunks(self, data: bytes, position: int, pieces: list[bytes]) -> int:
+        """Collect the chunks that lie whole in `data`; the position of what is none.
+
+        A peer may send a quarter of a megabyte of one-byte chunks: they must not cost a second.
+        """
+        while (match := _PLAIN_SIZE_LINE.match(data, position)) is not None:
+            start = match.end()
+            end = start + int(match[1], 16)
+            if start == end or data[end : end + 2] != b"\r\n":
+                break
+            pieces.append(data[start:end])
+            position = end + 2
+        return position
 
     def _take_line(self, data: bytes, position: int) -> int:
         """Collect one framing line and act on it when it is complete; the new position."""

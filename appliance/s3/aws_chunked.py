@@ -43,6 +43,7 @@ _TRAILER_SIGNATURE = b"x-amz-trailer-signature"
 
 # Sixteen digits hold any 64-bit size.
 _UNSIGNED_HEADER = re.compile(rb"([0-9a-fA-F]{1,16})")
+_UNSIGNED_LINE = re.compile(rb"([0-9a-fA-F]{1,15})\r\n")
 _SIGNED_HEADER = re.compile(rb"([0-9a-fA-F]{1,16});chunk-signature=([!-~]+)")
 _TRAILER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 
@@ -145,6 +146,10 @@ class ChunkedDecoder:
                     self._take_payload(piece)
                 case _Phase.DONE:
                     raise _incomplete("The body goes on after its last chunk")
+                case _Phase.HEADER if self._chain is None and not self._line:
+                    at = self._take_whole_chunks(data, at, payload)
+                    if at < len(data):
+                        at = self._take_line(data, at)
                 case _:
                     at = self._take_line(data, at)
         return payload
@@ -158,6 +163,25 @@ class ChunkedDecoder:
         if self._phase is not _Phase.DONE:
             raise _incomplete("The request body terminated unexpectedly")
         return dict(self._trailers)
+
+    def _take_whole_chunks(self, data: bytes, at: int, payload: list[memoryview]) -> int:
+        """Takes the unsigned chunks that lie whole in `data`; returns where something else is.
+
+        Some clients send what they read, be it a few bytes: such chunks must be cheap.
+        """
+        view = memoryview(data)
+        left_bytes = self._decoded_bytes - self._received_bytes
+        while (match := _UNSIGNED_LINE.match(data, at)) is not None:
+            start = match.end()
+            size_bytes = int(match[1], 16)
+            end = start + size_bytes
+            if not 0 < size_bytes <= left_bytes or data[end : end + 2] != b"\r\n":
+                break
+            payload.append(view[start:end])
+            left_bytes -= size_bytes
+            at = end + 2
+        self._received_bytes = self._decoded_bytes - left_bytes
+        return at
 
     def _take_line(self, data: bytes, at: int) -> int:
         """Adds to the line under way, acts on it when it is whole; returns where it ended."""
