@@ -96,14 +96,14 @@ def decode_annex(data: bytes) -> Annex:
         return Annex(
             tenant_name=_text(fields["t"]),
             bucket_name=_text(fields["b"]),
-            bucket_id=int(fields["i"]),
+            bucket_id=_number(fields["i"]),
             key=_text(fields["k"]).encode("utf-8", "surrogateescape"),
-            size_bytes=int(fields["s"]),
+            size_bytes=_number(fields["s"]),
             etag=_text(fields["e"]),
             checksum=_checksum(fields.get("c")),
             attributes=_attributes(fields.get("a")),
             upload_id=_text(fields["u"]) if "u" in fields else None,
-            part_number=int(fields["p"]) if "p" in fields else None,
+            part_number=_number(fields["p"]) if "u" in fields else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise AnnexInvalid(f"not an annex: {error!r}") from error
@@ -112,6 +112,13 @@ def decode_annex(data: bytes) -> Annex:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("a text was expected")
+    return value
+
+
+def _number(value: object) -> int:
+    # JSON has numbers that are no whole ones, infinity among them, and True is an int to Python.
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("a whole number was expected")
     return value
 
 
