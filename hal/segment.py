@@ -184,6 +184,8 @@ def decode_segment_header(data: bytes | bytearray | memoryview, *, where: str) -
         raise PageCorrupt(where, "segment header checksum differs")
     if version != _FORMAT_VERSION:
         raise FormatUnknown(where, found=f"version {version}", known=str(_FORMAT_VERSION))
+    if boot_epoch_of(segment_id) != epoch:
+        raise PageCorrupt(where, f"boot epoch {epoch} contradicts segment id {segment_id}")
     return SegmentHeader(
         segment_id=SegmentId(segment_id),
         segment_uuid=uuid.UUID(bytes=segment_uuid),

@@ -100,7 +100,7 @@ def find_superblock(data: bytes | bytearray | memoryview, *, where: str) -> Supe
 
     Raises:
         FormatUnknown: An intact copy of another version: a newer program was here, and the other
-            copy is stale.
+            copy is stale. Or an intact copy with values that no volume has.
     """
     copies = [
         _find_copy(bytes(data[start : start + SUPERBLOCK_BYTES]), where=where)
@@ -133,11 +133,15 @@ def _find_copy(block: bytes, *, where: str) -> Superblock | None:
         return None
     if version != _FORMAT_VERSION:
         raise FormatUnknown(where, found=f"version {version}", known=str(_FORMAT_VERSION))
+    tier_name = tier.rstrip(b"\0")
+    if not (tier_name and tier_name.isascii() and sequence and is_aligned(segment_bytes)):
+        # Intact, so that nobody's medium is to blame: this program never wrote it.
+        raise FormatUnknown(where, found="impossible values", known=f"version {_FORMAT_VERSION}")
     return Superblock(
         volume_id=VolumeId(volume_id),
         volume_uuid=uuid.UUID(bytes=volume_uuid),
         appliance_uuid=uuid.UUID(bytes=appliance_uuid),
-        tier=tier.rstrip(b"\0").decode("ascii", errors="replace"),
+        tier=tier_name.decode("ascii"),
         segment_bytes=segment_bytes,
         created_us=created_us,
         sequence=sequence,
