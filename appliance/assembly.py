@@ -15,6 +15,7 @@ import trio
 
 from appliance.catalog import bodies, keys
 from appliance.catalog.ledger import SqlDeadLedger
+from appliance.catalog.scrub_ledger import SqlScrubLedger
 from appliance.handlers.request import S3Limits, Services
 from appliance.handlers.service import S3Service
 from appliance.keyring import KeyRing
@@ -24,6 +25,7 @@ from appliance.objects.reader import ObjectReader
 from appliance.objects.writer import BodyWriter
 from tenants.records import AccessKeyId
 from tiers.reclaimer import Reclaimer
+from tiers.scrubber import Scrubber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,8 +39,9 @@ if TYPE_CHECKING:
     from hal.records import BodyId
     from tiers.page_store import PageStore
     from tiers.records import StoredPage
+    from tiers.volume_scrub import ScrubEvent, ScrubPlan
 
-__all__ = ["Core", "make_keyring", "make_reclaimer", "make_service"]
+__all__ = ["Core", "make_keyring", "make_reclaimer", "make_scrubber", "make_service"]
 
 COMPUTING_SLOTS = 2  # hashing, XML; more threads than cores only take turns
 
@@ -90,6 +93,28 @@ def make_reclaimer(core: Core, *, grace_s: float) -> Reclaimer:
         now_us=core.clock.now_us,
         grace_us=round(grace_s * 1_000_000),
         boot_epoch=core.boot_epoch,
+    )
+
+
+def make_scrubber(
+    core: Core,
+    *,
+    plan_of: Callable[[str], ScrubPlan],
+    on_event: Callable[[ScrubEvent], None],
+) -> Scrubber:
+    """The scrubber of the core's volumes; the caller runs it.
+
+    Args:
+        core: What it works on.
+        plan_of: How often and how fast, by tier.
+        on_event: Told what happens; must not block or raise.
+    """
+    return Scrubber(
+        core.store,
+        SqlScrubLedger(core.catalog),
+        plan_of=plan_of,
+        now_us=core.clock.now_us,
+        on_event=on_event,
     )
 
 

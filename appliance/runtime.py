@@ -20,7 +20,7 @@ import trio
 
 from appliance.admin.application import AdminApplication
 from appliance.admin.state import AdminState, ServerFacts
-from appliance.assembly import Core, make_keyring, make_reclaimer, make_service
+from appliance.assembly import Core, make_keyring, make_reclaimer, make_scrubber, make_service
 from appliance.catalog import uploads
 from appliance.catalog.engine import Catalog
 from appliance.catalog.settings import begin_epoch
@@ -43,6 +43,7 @@ from appliance.storage import TIER_ORDER, open_volumes
 from appliance.volume_facts import list_volume_facts
 from hal.errors import HalError
 from tiers.page_store import PageStore
+from tiers.volume_scrub import ScrubEvent, ScrubEventKind, ScrubPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from hal.records import SegmentRef
     from hal.volume import Volume
     from tiers.reclaimer import Reclaimer
+    from tiers.records import StoredPage
+    from tiers.scrubber import Scrubber
 
 __all__ = ["serve"]
 
@@ -77,6 +80,15 @@ BUFFER_GAUGES = (
 )
 VOLUME_GAUGES = ("segments_open", "segments_sealed", "segments_poisoned")
 DEVICE_GAUGES = ("operations_waiting", "operations_running")
+SCRUB_GAUGES = (
+    "running",
+    "quarantined_pages",
+    "pass_done_bytes",
+    "pass_total_bytes",
+    "rate_bytes_per_s",
+    "last_pass_ended_s",
+)
+SCRUB_ALARMS = frozenset({ScrubEventKind.PAGE_QUARANTINED, ScrubEventKind.DEVICE_UNREADABLE})
 PART_BYTES_MIN = 5 * 1024 * 1024  # S3 UploadPart: every part but the last
 
 _log = structlog.get_logger("runtime")
@@ -115,6 +127,7 @@ class Appliance:
         )
         self._is_ready = False
         self._store: PageStore | None = None
+        self._scrubber: Scrubber | None = None
         self._identity: Identity | None = None
         self._listeners: Mapping[str, str] = {}
         self._started_us = clock.now_us()
@@ -153,7 +166,7 @@ class Appliance:
             now_us=self._clock.now_us,
             resources=resources,
         )
-        store = self._store = PageStore(volumes, tier_order=TIER_ORDER)
+        store = self._store = PageStore(volumes, tier_order=TIER_ORDER, on_lost=self._note_lost)
         await store.measure_rooms()
         core = Core(
             catalog=catalog,
@@ -175,10 +188,15 @@ class Appliance:
                     on_failure=_report_reclaim_failure,
                 )
             )
+            scrubber = self._scrubber = make_scrubber(
+                core, plan_of=self._plan_scrub, on_event=_log_scrub
+            )
+            await working.start(scrubber.run)
             working.start_soon(_measure_rooms_forever, store)
             working.start_soon(_expire_uploads_forever, catalog, self._clock)
             servers = self._make_servers(core, keyring)
             self._watch(catalog, store, reclaimer, keyring, servers)
+            self._watch_scrub(scrubber, store)
             working.start_soon(_obey_signals, servers)
             await servers.run(lambda listeners: self._become_ready(listeners, on_ready))
             self._is_ready = False
@@ -194,6 +212,19 @@ class Appliance:
     async def _flush(self, segments: Collection[SegmentRef]) -> Mapping[SegmentRef, Exception]:
         assert self._store is not None, "nothing is dirty before the volumes are open"
         return await self._store.flush(segments)
+
+    def _plan_scrub(self, tier: str) -> ScrubPlan:
+        settings = self._settings.scrub
+        is_hot = tier == TIER_ORDER[0]
+        return ScrubPlan(
+            period_s=settings.hot_period_s if is_hot else settings.cold_period_s,
+            rate_max=settings.bytes_per_s_max,
+            is_scheduled=settings.enabled,
+        )
+
+    def _note_lost(self, page: StoredPage) -> None:
+        if self._scrubber is not None:
+            self._scrubber.suspect(page)
 
     def _make_servers(self, core: Core, keyring: KeyRing) -> Servers:
         settings = self._settings.s3
@@ -241,6 +272,7 @@ class Appliance:
         )
 
     def _make_admin_state(self, core: Core, keyring: KeyRing) -> AdminState:
+        assert self._scrubber is not None
         return AdminState(
             catalog=core.catalog,
             secret_box=core.box,
@@ -250,6 +282,7 @@ class Appliance:
             buckets_max_default=self._settings.tenants.buckets_max,
             list_volume_facts=partial(list_volume_facts, core.store),
             describe_server=self._describe_server,
+            scrub=self._scrubber,
         )
 
     def _describe_server(self) -> ServerFacts:
@@ -324,6 +357,15 @@ class Appliance:
                 labels=labels,
             )
 
+    def _watch_scrub(self, scrubber: Scrubber, store: PageStore) -> None:
+        for volume in store.volumes:
+            self._metrics.watch(
+                "scrub",
+                scrubber.watch(volume.volume_id),
+                gauges=SCRUB_GAUGES,
+                labels={"volume": str(volume.volume_id), "tier": volume.tier},
+            )
+
 
 def _open_box(key_file: Path, wrapped_data_key: bytes) -> SecretBox:
     """The secrets' box; a change of keys that a crash interrupted comes to its end first.
@@ -378,6 +420,21 @@ async def _seal(volume: Volume) -> None:
 
 def _report_reclaim_failure(error: HalError) -> None:
     _log.warning("reclaim_failed", error=str(error))
+
+
+def _log_scrub(event: ScrubEvent) -> None:
+    tell = _log.warning if event.kind in SCRUB_ALARMS else _log.info
+    if event.page is None:
+        tell(event.kind.value, volume=event.volume_id, detail=event.detail)
+        return
+    tell(
+        event.kind.value,
+        volume=event.volume_id,
+        detail=event.detail,
+        body=f"{event.page.body_id:#x}",
+        page=event.page.page_index,
+        extent=str(event.page.extent),
+    )
 
 
 def _mint_request_id() -> str:

@@ -42,6 +42,7 @@ __all__ = [
     "MetricsSettings",
     "ReclaimSettings",
     "S3Settings",
+    "ScrubSettings",
     "SecretsSettings",
     "Settings",
     "TenantsSettings",
@@ -259,6 +260,27 @@ class ReclaimSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScrubSettings:
+    """`[scrub]`: how often everything stored is read and verified."""
+
+    enabled: Annotated[
+        bool, Field(description="Verify on a schedule; else only when `scrub start` is called.")
+    ] = True
+    hot_period_s: Annotated[
+        Seconds,
+        Field(ge=60, le=315_360_000, description="Within which every page of ssd is verified."),
+    ] = 7 * 86_400.0
+    cold_period_s: Annotated[
+        Seconds,
+        Field(ge=60, le=315_360_000, description="Within which every page of hdd is verified."),
+    ] = 30 * 86_400.0
+    bytes_per_s_max: Annotated[
+        Size,
+        Field(ge=_MIB, le=100 * _GIB, description="Fastest reading of one volume, periods or not."),
+    ] = 64 * _MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SecretsSettings:
     """`[secrets]`."""
 
@@ -321,6 +343,7 @@ class Settings:
     volumes: tuple[VolumeSettings, ...] = ()
     memory: MemorySettings = MemorySettings()
     reclaim: ReclaimSettings = ReclaimSettings()
+    scrub: ScrubSettings = ScrubSettings()
     secrets: SecretsSettings = SecretsSettings()
     log: LogSettings = LogSettings()
     uploads: UploadsSettings = UploadsSettings()
@@ -337,6 +360,7 @@ SECTIONS = {
     "volume": VolumeSettings,
     "memory": MemorySettings,
     "reclaim": ReclaimSettings,
+    "scrub": ScrubSettings,
     "secrets": SecretsSettings,
     "log": LogSettings,
     "uploads": UploadsSettings,

@@ -25,7 +25,10 @@ from appliance.clock import FakeClock
 from appliance.http.hypercorn_server import serve_with_hypercorn
 from appliance.http.listeners import UnixAddress
 from appliance.secrets import SecretBox
+from hal.records import SegmentId, VolumeId
 from tests.catalog_fixtures import FakeFlusher
+from tiers.scrub_records import ScrubPass, ScrubPlace
+from tiers.volume_scrub import ScrubState, VolumeScrubStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -41,6 +44,7 @@ __all__ = [
     "AdminServer",
     "ApplicationServer",
     "CountingKeyCache",
+    "StandingScrub",
     "open_admin",
     "open_client",
     "repeatable_bytes",
@@ -103,6 +107,69 @@ class CountingKeyCache:
         self.invalidations += 1
 
 
+class StandingScrub:
+    """A scrub whose volumes stand still: one in the middle, one at its end. Notes its orders."""
+
+    def __init__(self, now_us: Callable[[], int]) -> None:
+        self._now_us = now_us
+        self.orders: list[str] = []
+        self.states = {VolumeId(1): ScrubState.RUNNING, VolumeId(2): ScrubState.IDLE}
+        self.quarantined = 0
+        self.failure = ""
+
+    async def start(self) -> None:
+        """See `ScrubControl.start`; both passes reach their end at once."""
+        await trio.lowlevel.checkpoint()
+        self.orders.append("start")
+        self.states = dict.fromkeys(self.states, ScrubState.IDLE)
+
+    async def resume(self) -> None:
+        """See `ScrubControl.resume`."""
+        await trio.lowlevel.checkpoint()
+        self.orders.append("resume")
+        self.states[VolumeId(1)] = ScrubState.RUNNING
+
+    async def pause(self) -> None:
+        """See `ScrubControl.pause`."""
+        await trio.lowlevel.checkpoint()
+        self.orders.append("pause")
+        self.states = dict.fromkeys(self.states, ScrubState.PAUSED)
+
+    def list_statuses(self) -> Sequence[VolumeScrubStatus]:
+        """See `ScrubControl.list_statuses`."""
+        return [self._describe(volume_id) for volume_id in self.states]
+
+    def _describe(self, volume_id: VolumeId) -> VolumeScrubStatus:
+        state, now_us = self.states[volume_id], self._now_us()
+        is_running = state is not ScrubState.IDLE
+        view = VOLUMES[volume_id - 1]
+        hour_us = 3600 * 1_000_000
+        return VolumeScrubStatus(
+            volume_id=volume_id,
+            tier=view.tier,
+            path=view.path,
+            state=state,
+            scrub_pass=ScrubPass(
+                volume_id=volume_id,
+                number=4,
+                is_running=is_running,
+                place=ScrubPlace(SegmentId(1 << 24), 4096),
+                started_us=now_us - 10 * hour_us,
+                done_pages=100_000,
+                done_bytes=400 * 1024**3,
+                last_started_us=now_us - 90 * hour_us,
+                last_ended_us=now_us - 50 * hour_us,
+                last_bytes=500 * 1024**3,
+            ),
+            total_bytes=(512 if is_running else 400) * 1024**3,
+            rate_bytes_per_s=8.0 * 1024**2 if state is ScrubState.RUNNING else 0.0,
+            ends_us=now_us + 4 * hour_us if state is ScrubState.RUNNING else None,
+            next_us=None if is_running else now_us + 20 * hour_us,
+            quarantined_pages=self.quarantined,
+            failure=self.failure,
+        )
+
+
 @dataclass(slots=True, kw_only=True)
 class AdminDesk:
     """What a test works with."""
@@ -110,6 +177,7 @@ class AdminDesk:
     state: AdminState
     keyring: CountingKeyCache
     clock: FakeClock
+    scrub: StandingScrub
     client: httpx.AsyncClient
     remote: httpx.AsyncClient = field(repr=False)
 
@@ -137,6 +205,7 @@ def make_state(
     *,
     clock: FakeClock,
     keyring: CountingKeyCache,
+    scrub: StandingScrub,
     volumes: Sequence[VolumeView] = VOLUMES,
 ) -> AdminState:
     """A state on that catalog whose every other part stands still."""
@@ -160,6 +229,7 @@ def make_state(
             catalog_kind="SQLite",
             listeners={"s3": "http://127.0.0.1:9000", "admin": "unix:/run/t.sock"},
         ),
+        scrub=scrub,
     )
 
 
@@ -187,8 +257,9 @@ def open_client(app: AdminApplication) -> httpx.AsyncClient:
 async def open_admin(template: Path, directory: Path) -> AsyncIterator[AdminDesk]:
     """The application in this trio loop: once as on the socket, once behind a bearer token."""
     clock, keyring = FakeClock(), CountingKeyCache()
+    scrub = StandingScrub(clock.now_us)
     async with _open_catalog(template, directory) as catalog:
-        state = make_state(catalog, clock=clock, keyring=keyring)
+        state = make_state(catalog, clock=clock, keyring=keyring, scrub=scrub)
         async with (
             open_client(AdminApplication(state)) as client,
             open_client(AdminApplication(state, bearer_token=TOKEN)) as remote_client,
@@ -197,6 +268,7 @@ async def open_admin(template: Path, directory: Path) -> AsyncIterator[AdminDesk
                 state=state,
                 keyring=keyring,
                 clock=clock,
+                scrub=scrub,
                 client=client,
                 remote=remote_client,
             )
@@ -262,9 +334,10 @@ class AdminServer(ApplicationServer):
         self._directory = directory
         self.clock = FakeClock()
         self.keyring = CountingKeyCache()
+        self.scrub = StandingScrub(self.clock.now_us)
 
     async def serve(self) -> None:
         """See `ApplicationServer.serve`."""
         async with _open_catalog(self._template, self._directory) as catalog:
-            state = make_state(catalog, clock=self.clock, keyring=self.keyring)
+            state = make_state(catalog, clock=self.clock, keyring=self.keyring, scrub=self.scrub)
             await self.serve_application(AdminApplication(state))

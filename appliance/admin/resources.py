@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from appliance.admin import buckets, catalog, keys, quotas, status, tenants, usage, users, volumes
+from appliance.admin import (
+    buckets,
+    catalog,
+    keys,
+    quotas,
+    scrub,
+    status,
+    tenants,
+    usage,
+    users,
+    volumes,
+)
 
 __all__ = ["ROUTES"]
 
@@ -14,6 +25,7 @@ ROUTES = (
     *quotas.ROUTES,
     *usage.ROUTES,
     *volumes.ROUTES,
+    *scrub.ROUTES,
     *catalog.ROUTES,
     *status.ROUTES,
 )

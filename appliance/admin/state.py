@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from appliance.catalog.engine import Catalog
     from appliance.clock import Clock
     from appliance.secrets import SecretBox
+    from tiers.volume_scrub import VolumeScrubStatus
 
-__all__ = ["AdminState", "KeyCache", "ServerFacts"]
+__all__ = ["AdminState", "KeyCache", "ScrubControl", "ServerFacts"]
 
 
 class KeyCache(Protocol):
@@ -21,6 +22,26 @@ class KeyCache(Protocol):
 
     def invalidate(self) -> None:
         """Forget everything, so that a change is effective at once."""
+        ...
+
+
+class ScrubControl(Protocol):
+    """Whatever verifies what is stored; see `tiers.scrubber.Scrubber`."""
+
+    async def start(self) -> None:
+        """Begin a new pass over every volume at once."""
+        ...
+
+    async def resume(self) -> None:
+        """End a pause."""
+        ...
+
+    async def pause(self) -> None:
+        """Stop until resumed or started."""
+        ...
+
+    def list_statuses(self) -> Sequence[VolumeScrubStatus]:
+        """What the scrub of each volume is doing."""
         ...
 
 
@@ -49,6 +70,7 @@ class AdminState:
         buckets_max_default: The limit of a new tenant that says nothing else.
         list_volume_facts: The open volumes; may raise `HalError`.
         describe_server: The server as it is now.
+        scrub: Verifies what is stored.
     """
 
     catalog: Catalog
@@ -59,3 +81,4 @@ class AdminState:
     buckets_max_default: int
     list_volume_facts: Callable[[], Awaitable[Sequence[VolumeView]]]
     describe_server: Callable[[], ServerFacts]
+    scrub: ScrubControl

@@ -62,6 +62,11 @@ COMMANDS: dict[str, CommandEntry] = {
         attribute="quota",
         summary="Limit what tenants and buckets may hold.",
     ),
+    "scrub": CommandEntry(
+        module="appliance.cli.scrub_cmd",
+        attribute="scrub",
+        summary="Verify everything stored, see what is damaged.",
+    ),
     "serve": CommandEntry(
         module="appliance.cli.serve_cmd",
         attribute="serve",

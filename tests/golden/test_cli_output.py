@@ -100,6 +100,8 @@ def test_the_help_of_each_command(shell: Shell, words: str) -> None:
         "usage show",
         "usage show --tenant demo",
         "volume list",
+        "scrub status",
+        "scrub pause",
         "status",
         "audit list",
         "catalog check",
