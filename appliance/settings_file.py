@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from appliance.settings import DATA_PLACEHOLDER, SECTIONS, Settings
 from appliance.settings_check import find_problem
-from appliance.settings_text import ENVIRONMENT_PREFIX, find_lines
+from appliance.settings_text import ENVIRONMENT_PREFIX, find_lines, find_overlong_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -153,6 +153,9 @@ def _read_text(path: Path) -> str:
 
 
 def _parse_document(path: Path | None, text: str) -> dict[str, object]:
+    overlong_line = find_overlong_key(text)
+    if overlong_line is not None:
+        raise SettingsInvalid(path, overlong_line, "", "a key has too many parts")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -162,6 +165,11 @@ def _parse_document(path: Path | None, text: str) -> dict[str, object]:
             raise SettingsInvalid(path, text.count("\n") + 1, "", str(error)) from error
         reason = f"{match[1]} (column {match[3]})"
         raise SettingsInvalid(path, int(match[2]), "", reason) from error
+    except RecursionError as error:
+        raise SettingsInvalid(path, None, "", "is nested too deep") from error
+    except ValueError as error:
+        # Not of tomllib's own making: an integer of more digits than Python converts.
+        raise SettingsInvalid(path, None, "", f"cannot be read: {error}") from error
 
 
 def _read_table(source: _Source, keys: KeyPath, content: object) -> _Table:

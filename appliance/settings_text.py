@@ -30,6 +30,7 @@ __all__ = [
     "SettingDoc",
     "describe_settings",
     "find_lines",
+    "find_overlong_key",
     "format_settings_file",
     "format_settings_table",
     "write_settings_file",
@@ -184,11 +185,25 @@ def write_settings_file(
     path.write_text(format_settings_file(values, volumes=volumes), encoding="utf-8")
 
 
+_KEY_DOTS_MAX = 32
 _KEY = re.compile(r"""[ \t]*("(?:\\.|[^"\\])*"|'[^']*'|[A-Za-z0-9_-]+)[ \t]*""")
 _BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _STRING = re.compile(
     r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'', re.DOTALL
 )
+
+
+def find_overlong_key(text: str) -> int | None:
+    """The 1-based line of a key of more than 32 parts, None where there is none.
+
+    `tomllib` takes a time that rises with the square of the parts; a setting has two.
+    """
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.count(".") > _KEY_DOTS_MAX:
+            outside_strings = _STRING.sub("''", line).partition("#")[0]
+            if outside_strings.count(".") > _KEY_DOTS_MAX:
+                return number
+    return None
 
 
 def find_lines(text: str) -> dict[KeyPath, int]:
