@@ -1,1 +1,1 @@
-"""A structured mutational fuzzer of the appliance's parsers; `tools/fuzz.py` is its command line."""
+"""A mutational fuzzer of the appliance's parsers; `tools/fuzz.py` is its command line."""

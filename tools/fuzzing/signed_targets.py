@@ -13,8 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
+from appliance.http.limits import BODY_READ_BYTES_MAX
 from appliance.s3.canonical import parse_query
 from appliance.s3.checksums import ContentDigest, verify_digests
+from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 from appliance.s3.payload import PayloadDecoder, plan_payload
 from appliance.s3.sigv4 import Claim, derive_signing_key, parse_claim, verify
@@ -219,6 +221,8 @@ def _split_chunks(body: bytes) -> tuple[list[bytes], bytes]:
 
 def _payload_target() -> Target:
     def run(data: bytes) -> Callable[[], Hashable]:
+        if data.find(b"\n\n", 0, _HEAD_BYTES_MAX) < 0:
+            raise S3Error(S3Code.REQUEST_HEADER_SECTION_TOO_LARGE)  # as the server does before
         head, body = decode_head(data)
         verified = _verify(head)
         has_length = head.find_header(b"transfer-encoding") is None
@@ -250,6 +254,7 @@ def _payload_target() -> Target:
         allowed=(S3Error,),
         words=(*HEAD_WORDS, b"0\r\n", b"1\r\na\r\n", b";chunk-signature=", b"0\r\n\r\n"),
         bytes_max=_BODY_BYTES_MAX,
+        delivery_bytes=BODY_READ_BYTES_MAX,
         mend=_resign,
         judge_refusal=judge_s3,
     )

@@ -26,12 +26,11 @@ from appliance.s3.router import (
 )
 from appliance.s3.tagging import TAG_COUNT_MAX, parse_tagging_header
 from appliance.s3.tokens import decode_token, encode_token
+from appliance.s3.xml_parts import COMPLETE_XML_BYTES_MAX, parse_complete_upload
 from appliance.s3.xml_reader import (
-    COMPLETE_XML_BYTES_MAX,
     DELETE_XML_BYTES_MAX,
     XML_BYTES_MAX,
     parse_acl,
-    parse_complete_upload,
     parse_delete_objects,
     parse_location,
     parse_tagging,
@@ -215,6 +214,7 @@ def _xml_target() -> Target:
         for number in range(1000)
     )
     head = b'<?xml version="1.0" encoding="UTF-8"?>\n'
+    region = b"<LocationConstraint>eu</LocationConstraint>"
     grant = (
         b'<Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
         b' xsi:type="CanonicalUser"><ID>owner</ID></Grantee>'
@@ -235,8 +235,7 @@ def _xml_target() -> Target:
             b"t<Tagging><TagSet><Tag><Key>k</Key><Value>v</Value></Tag></TagSet></Tagging>",
             b"v<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>",
             b"l",
-            b"l<CreateBucketConfiguration><LocationConstraint>eu</LocationConstraint>"
-            b"</CreateBucketConfiguration>",
+            b"l<CreateBucketConfiguration>" + region + b"</CreateBucketConfiguration>",
             b"a<AccessControlPolicy><Owner><ID>owner</ID></Owner><AccessControlList>"
             + grant
             + b"</AccessControlList></AccessControlPolicy>",
