@@ -129,6 +129,8 @@ class SegmentTable:
                     name=name,
                     size_bytes=size_bytes,
                     state=SegmentState.SEALED,
+                    # What its maker did last may not be durable: the first flush is a real one.
+                    writes_ended=1,
                 )
         for segment in list(self._segments.values()):
             # One of ours is forgotten only by `remove_segment`, whatever a listing raced with.

@@ -247,6 +247,10 @@ class Reclaimer:
             await self._store.punch(
                 [_extent(segment, offset=offset, length=length) for offset, length in gaps]
             )
+        # Its last start may have cut the unwritten tail off without a flush. Were it called swept
+        # now, a power cut could bring the tail back for good.
+        for error in (await self._store.flush([segment])).values():
+            raise error
         return sum(length for _, length in gaps)
 
     async def _remove_empty(self, touched: Iterable[SegmentRef]) -> int:

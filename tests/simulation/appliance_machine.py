@@ -19,7 +19,7 @@ from tenants.records import QuotaLimits
 from tests.simulation.asgi_client import Answer, Request
 from tests.simulation.listing_rules import ListingRules
 from tests.simulation.machine import ASKS, LIMITS
-from tests.simulation.model import Ask
+from tests.simulation.model import Ask, Words
 from tests.simulation.object_rules import NUMBERS, BucketRules, ObjectRules
 from tests.simulation.upload_rules import UploadRules
 
@@ -52,13 +52,22 @@ class ApplianceMachine(BucketRules, ObjectRules, UploadRules, ListingRules):
         super().__init__()
         self.readers: list[_Reader] = []
 
-    @initialize(states=st.tuples(STATES, STATES, STATES))
-    def furnish(self, states: tuple[str, str, str]) -> None:
-        """Each tenant has a bucket of the same name."""
+    @initialize(states=st.tuples(STATES, STATES, STATES), is_furnished=st.booleans())
+    def furnish(self, states: tuple[str, str, str], is_furnished: bool) -> None:
+        """Each tenant has a bucket of the same name, perhaps with something in it."""
         for tenant, state in zip(LIMITS, states, strict=True):
-            ask = Ask(tenant, "rw", "data")
+            ask = Ask(tenant, "rw", "data", b"a")
             self.create_bucket(ask)
             if state != "Off":
+                self.set_versioning(ask, "Enabled")
+            if is_furnished:
+                self.put_plainly(ask, 700, 0, Words())
+                self.put_plainly(ask, 65_537, 1, Words())
+                self.put_plainly(ask._replace(key=b"a/b"), 1, 2, Words())
+                self.upload_whole(ask._replace(key=b"b"), Words(), [1000], 700)
+                self.create_upload(ask, Words())
+                self.put_part(ask, 0, 1, 1000, 0)
+            if state == "Suspended":
                 self.set_versioning(ask, state)
 
     @rule(event=EVENTS, seed=st.integers(0, 2**32))

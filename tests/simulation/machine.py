@@ -23,7 +23,7 @@ from appliance.s3.dates import http_date
 from tenants.records import QuotaLimits
 from tests.simulation.asgi_client import Answer, Request, send
 from tests.simulation.loop_thread import LoopThread
-from tests.simulation.model import Ask, Bucket, Model, Refused, Version, Words
+from tests.simulation.model import Ask, Bucket, Limits, Model, Refused, Version, Words
 from tests.simulation.world import PART_BYTES_MIN, SECRET, Template, World, access_key_of
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ __all__ = [
 
 T = TypeVar("T")
 
-LIMITS = {
+LIMITS: dict[str, Limits] = {
     "acme": (None, None, None),
-    "beta": (140_000, 5, None),
+    "beta": (200_000, 7, None),
     "gamma": (None, None, 1),
 }
 
@@ -58,15 +58,18 @@ def _ask(caller: tuple[str, str], bucket: str, key: bytes) -> Ask:
     return Ask(caller[0], caller[1], bucket, key)
 
 
+# Most steps meet each other in few places; the rest see to the edges.
 CALLERS = [
-    *[("acme", "rw")] * 6,
-    *[("beta", "rw")] * 3,
-    ("gamma", "rw"),
+    *[("acme", "rw")] * 12,
+    *[("beta", "rw")] * 5,
+    *[("gamma", "rw")] * 2,
     ("acme", "ro"),
     ("acme", "wo"),
 ]
-BUCKETS = st.sampled_from(["data", "data", "logs"])
-KEYS = st.sampled_from([b"a", b"a", b"b", b"a/b", b"a/c", b"d/e f+g", "d/\u00fc&<".encode()])
+BUCKETS = st.sampled_from([*["data"] * 6, "logs"])
+KEYS = st.sampled_from(
+    [*[b"a"] * 4, *[b"a/b"] * 2, b"a/c", b"b", b"d/e f+g", "d/\u00fc&<".encode()]
+)
 PAGE = 4 * 1024 * 1024
 SIZES = st.sampled_from(
     [0, 1, 700, PART_BYTES_MIN, PART_BYTES_MIN + 1, 65_535, 65_536, 65_537] * 6

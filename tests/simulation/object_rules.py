@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["READ_CONDITIONS", "BucketRules", "ObjectRules", "resolve_conditions"]
 
 NUMBERS = st.sampled_from([None, None, 0, 1, 2])
+DOOMED_BUCKETS = st.sampled_from([*["logs"] * 6, "data"])
 SEEDS = st.integers(0, 3)
 FRAMINGS = st.sampled_from(["signed", "unsigned", "chunked"])
 OTHER_ETAG = "0123456789abcdef0123456789abcdef"
@@ -87,9 +88,9 @@ class BucketRules(Machine):
         request = Request(method="PUT", bucket=ask.bucket)
         self.play(ask, request, lambda: self.model.create_bucket(ask))
 
-    @rule(ask=ASKS)
-    def delete_bucket(self, ask: Ask) -> None:
-        ask = self.step(ask)
+    @rule(ask=ASKS, name=DOOMED_BUCKETS)
+    def delete_bucket(self, ask: Ask, name: str) -> None:
+        ask = self.step(ask._replace(bucket=name))
         request = Request(method="DELETE", bucket=ask.bucket)
         self.play(ask, request, lambda: self.model.delete_bucket(ask))
 
@@ -122,10 +123,10 @@ class BucketRules(Machine):
         if own is not None:
             assert [node.text for node in answer.xml().iter("Name")] == sorted(own)
 
-    @rule(ask=ASKS)
-    def empty_and_delete_bucket(self, ask: Ask) -> None:
-        """As a client does: every version and marker by name, then the bucket."""
-        ask = self.step(ask)
+    @rule(ask=ASKS, name=DOOMED_BUCKETS, again=st.booleans())
+    def empty_and_delete_bucket(self, ask: Ask, name: str, again: bool) -> None:
+        """As a client does: every version and marker by name, then the bucket; then it is back."""
+        ask = self.step(ask._replace(bucket=name))
         bucket = self.bucket(ask)
         if bucket is None or ask.role != "rw":
             return
@@ -135,6 +136,8 @@ class BucketRules(Machine):
                 self.play(one, _named("DELETE", one), partial(self.model.delete, one))
         request = Request(method="DELETE", bucket=ask.bucket)
         self.play(ask, request, lambda: self.model.delete_bucket(ask))
+        if again:
+            self.create_bucket(ask)
 
     def _look(self, ask: Ask) -> model.Bucket:
         return self.model.bucket(ask, "look")
@@ -167,6 +170,16 @@ class ObjectRules(Machine):
         if made is not None:
             assert answer.headers["etag"] == f'"{made.etag}"'
             self.name_version(ask, made, answer)
+
+    @rule(ask=ASKS, size=SIZES, seed=SEEDS, words=WORDS)
+    def put_plainly(self, ask: Ask, size: int, seed: int, words: Words) -> None:
+        """Without ifs, so that runs have objects to play with."""
+        self.put(ask, size, seed, words, "signed", {})
+
+    @rule(ask=ASKS, number=NUMBERS)
+    def read_plainly(self, ask: Ask, number: int | None) -> None:
+        """The whole object."""
+        self.read(ask, number, "GET", {}, None, None)
 
     @rule(ask=ASKS, size=SIZES, share=st.integers(0, 9))
     def leave_while_putting(self, ask: Ask, size: int, share: int) -> None:

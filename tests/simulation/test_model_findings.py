@@ -111,3 +111,15 @@ def test_a_delete_marker_named_as_the_source_of_a_copy_is_a_bad_request(
     machine.copy(other, "data", b"a", 0, Words(), (False, False), ({}, {}))
     machine.put_part_copy(other, 0, 1, ("data", b"a", 0), None, {})
     machine.copy(other, "data", b"a", None, Words(), (False, False), ({}, {}))
+
+
+def test_a_tail_cut_off_at_a_stop_does_not_come_back_after_the_sweep(
+    machine: ApplianceMachine,
+) -> None:
+    put(machine)
+    machine.happen("clean restart", 0)
+    machine.happen("sweep", 0)
+    for seed in range(4):
+        machine.happen("power cut", seed)
+
+    assert machine.loop.call(machine.world.leaked_bytes) == 0
