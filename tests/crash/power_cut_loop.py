@@ -23,21 +23,25 @@ from tests.crash.appliance_under_test import make_server, make_world
 from tests.crash.kill_loop import LoopReport
 from tests.crash.ledger import Ledger
 from tests.crash.loop_filesystem import LoopFilesystem
+from tests.crash.strace import Injection
 from tests.crash.verify import assert_catalog_is_clean, verify_ledger
 from tests.crash.workload import Mix, run_clients
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.client.server import ServerProcess
     from tests.crash.appliance_under_test import World
 
-__all__ = ["IMAGE_MIB", "run_power_cut_loop"]
+__all__ = ["IMAGE_MIB", "run_power_cut_loop", "run_with_faked_syncs"]
 
 IMAGE_MIB = {"ext4": 384, "xfs": 512}
 LOAD_S = (0.05, 1.0)
 STOP_S_MAX = 10.0
 AFTER_CUT_S = (0.0, 0.2)  # how long the server runs on without its disk
 CHECK_EVERY = 5
+FAKED_ACKNOWLEDGED = 20  # what a server without syncs may promise before its cut
+FAKED_S_MAX = 30.0
 # Fewer and smaller objects than elsewhere: all of it must fit the image beside its garbage.
 MIX = Mix(keys=10, large_share=0.03, large_bytes_max=6 * 1024 * 1024)
 
@@ -61,15 +65,7 @@ def run_power_cut_loop(
     report = LoopReport()
     began = time.monotonic()
     with LoopFilesystem(directory, kind, size_mib=IMAGE_MIB[kind]) as filesystem:
-        place = filesystem.root / "appliance"
-        place.mkdir()
-        server = make_server(
-            place,
-            volumes={"ssd": place / "volume-ssd", "hdd": place / "volume-hdd"},
-            log_path=directory / f"server-{kind}.log",
-            segment_bytes="16MiB",
-            keep_free="24MiB",
-        )
+        server = _make_server(directory, filesystem)
         ledger = Ledger(directory / f"ledger-{kind}.jsonl")
         try:
             server.start()
@@ -96,6 +92,54 @@ def run_power_cut_loop(
             ledger.close()
     say(str(report))
     return report
+
+
+def run_with_faked_syncs(directory: Path, kind: str, *, seed: int) -> None:
+    """One cut of a server whose syncs report success and do nothing, as if they were left out.
+
+    Raises:
+        AssertionError: What was lost, as it must be; nothing else would show that the loop sees.
+    """
+    ledger = Ledger(directory / f"ledger-{kind}.jsonl")
+    with LoopFilesystem(directory, kind, size_mib=IMAGE_MIB[kind]) as filesystem:
+        server = _make_server(directory, filesystem)
+        try:
+            server.start()
+            world = make_world(server, ledger, seed=seed, mix=MIX)
+
+            def cut_then_kill() -> None:
+                deadline = time.monotonic() + FAKED_S_MAX
+                while ledger.acknowledged < FAKED_ACKNOWLEDGED and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                filesystem.cut_power()
+                server.kill()
+
+            injection = Injection(
+                server.pid, "fdatasync,fsync:retval=0:when=1+", directory / "strace.log"
+            )
+            with injection:
+                run_clients(world.clients, world.target, cut_then_kill)
+            if not ledger.acknowledged:
+                raise RuntimeError("nothing was acknowledged: the machine is too slow for this")
+            filesystem.unmount()
+            filesystem.mount()
+            server.start()
+            verify_ledger(ledger, world.target)
+        finally:
+            server.discard()
+            ledger.close()
+
+
+def _make_server(directory: Path, filesystem: LoopFilesystem) -> ServerProcess:
+    place = filesystem.root / "appliance"
+    place.mkdir()
+    return make_server(
+        place,
+        volumes={"ssd": place / "volume-ssd", "hdd": place / "volume-hdd"},
+        log_path=directory / f"server-{filesystem.kind}.log",
+        segment_bytes="16MiB",
+        keep_free="24MiB",
+    )
 
 
 def _cut_under_load(

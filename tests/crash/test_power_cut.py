@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.crash.loop_filesystem import LoopFilesystem, require_loop_filesystem
-from tests.crash.power_cut_loop import IMAGE_MIB, run_power_cut_loop
+from tests.crash.power_cut_loop import IMAGE_MIB, run_power_cut_loop, run_with_faked_syncs
+from tests.crash.strace import require_strace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,3 +50,11 @@ def test_the_cut_loses_what_was_not_synced_and_keeps_what_was(tmp_path: Path, ki
         filesystem.mount()
         assert synced.read_bytes() == b"kept"
         assert not unsynced.exists() or unsynced.read_bytes() == b""
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_server_that_leaves_its_syncs_out_is_found_by_one_cut(tmp_path: Path, kind: str) -> None:
+    require_loop_filesystem(kind)
+    require_strace()
+    with pytest.raises(AssertionError, match=r"keys are wrong|before it was ready"):
+        run_with_faked_syncs(tmp_path, kind, seed=SEED)
