@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from dataclasses import replace
 
@@ -127,9 +128,11 @@ async def test_no_room_anywhere_is_refused_and_reads_go_on() -> None:
     payload = pattern(MIB)
     kept = await write_page(store, payload)
 
-    with pytest.raises(NoRoom):
-        for _ in range(64):
+    for _ in range(8):
+        with contextlib.suppress(NoRoom):
             await write_page(store, payload)
+    with pytest.raises(NoRoom):
+        await write_page(store, payload)
 
     assert await read_back(store, kept) == payload
     assert not store.has_room()
