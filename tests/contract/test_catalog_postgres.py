@@ -6,6 +6,7 @@ import pytest
 
 from tests.contract.catalog_buckets import BucketContract
 from tests.contract.catalog_commit import CommitContract
+from tests.contract.catalog_damage import DamageContract
 from tests.contract.catalog_listings import ListingContract
 from tests.contract.catalog_quota import QuotaContract
 from tests.contract.catalog_reclaim import ReclaimContract
@@ -28,6 +29,10 @@ class TestBuckets(OnPostgres, BucketContract):
 
 
 class TestCommit(OnPostgres, CommitContract):
+    pass
+
+
+class TestDamage(OnPostgres, DamageContract):
     pass
 
 
