@@ -155,7 +155,7 @@ def _superblock_target() -> Target:
         def judge() -> Hashable:
             block = encode_superblock(found)
             assert decode_superblock(block, where="s") == found, "no round trip"
-            return (found.tier, found.sequence.bit_length())
+            return (len(found.tier), found.sequence.bit_length())
 
         return judge
 
