@@ -398,7 +398,7 @@ class VolumeScrub:
         """Learn how much is left, segment by segment, so that no single look-up is long."""
         if trio.current_time() - self._measured_at < MEASURE_INTERVAL_S:
             return
-        place, left_bytes = self._pass.place, 0
+        number, place, left_bytes = self._pass.number, self._pass.place, 0
         for facts in self._volume.list_segments():
             if facts.segment_id < place.segment_id:
                 continue
@@ -407,6 +407,8 @@ class VolumeScrub:
                 SegmentRef(self._volume.volume_id, facts.segment_id), first_offset=first_offset
             )
             left_bytes += load.record_bytes
+        if self._pass.number != number:
+            return  # replaced meanwhile: its successor is measured for itself
         self._total_bytes = self._pass.done_bytes + left_bytes
         self._measured_at = trio.current_time()
 
