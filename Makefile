@@ -91,3 +91,10 @@ syscall-faults: $(VENV)/.dev ## failing system calls, by strace (COUNT=all of th
 
 full-disk: $(VENV)/.dev ## disks filled to the last block; needs root (COUNT=10)
 	@$(PROOF)
+
+.PHONY: fuzz
+SECONDS ?= 600
+
+fuzz: $(VENV)/.dev ## every parser for SECONDS=600 each, then the server over raw sockets as long
+	$(BIN)/python tools/fuzz.py --each --seconds $(SECONDS)
+	THERMOCLINE_FUZZ_SECONDS=$(SECONDS) $(PYTEST) tests/client/test_fuzz_http.py -q -s

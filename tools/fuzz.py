@@ -1,6 +1,7 @@
 """Fuzzes every parser of the appliance, or one; ends with 1 where something was found.
 
     python tools/fuzz.py --seconds 30                    all targets, 30 s in all
+    python tools/fuzz.py --each --seconds 600            all targets, ten minutes each
     python tools/fuzz.py --target xml --seconds 120      one target
     python tools/fuzz.py --target xml --seed 7 --executions 5021    the same inputs again
     python tools/fuzz.py --target xml --input 3c613e     one input, by hexadecimal digits or @file
@@ -108,6 +109,7 @@ def _read_input(text: str) -> bytes:
 def _parse_arguments(arguments: Sequence[str] | None, names: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Fuzz the appliance's parsers.")
     parser.add_argument("--seconds", type=float, default=30.0, help="of all targets together")
+    parser.add_argument("--each", action="store_true", help="--seconds are of each target")
     parser.add_argument("--target", action="append", choices=names, help="may be given again")
     parser.add_argument("--seed", type=int, help="default: a new one each time")
     parser.add_argument("--executions", type=int, help="at most so many for each target")
@@ -129,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(format_heading(), flush=True)
     count = 0
     for target in targets:
-        seconds = options.seconds / len(targets)
+        seconds = options.seconds / (1 if options.each else len(targets))
         for report in run_all(
             [target], seconds=seconds, seed=seed, executions_max=options.executions
         ):
