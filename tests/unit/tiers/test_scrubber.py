@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -13,10 +14,12 @@ from hal.errors import MediumError
 from hal.faulty_device import Fault, FaultyDevice, Operation, OperationKind
 from hal.geometry import HEADER_BYTES
 from hal.records import BodyId, Extent
+from tests.contract.device import aligned
 from tests.unit.tiers.stores import make_device, make_store, read_back, write_page
 from tiers.errors import PageLost
 from tiers.memory_scrub_ledger import MemoryScrubLedger
-from tiers.scrub_records import FIRST_PLACE, QuarantinedPage
+from tiers.record_check import check_record
+from tiers.scrub_records import FIRST_PLACE, Condition, QuarantinedPage
 from tiers.scrubber import Scrubber
 from tiers.volume_scrub import (
     CURSOR_INTERVAL_S,
@@ -175,6 +178,30 @@ async def test_a_turned_bit_anywhere_in_a_record_is_found(
     assert reason
     assert (status.quarantined_pages, status.scrub_pass.bad_pages) == (1, 1)
     assert bench.kinds().count(ScrubEventKind.PAGE_QUARANTINED) == 1
+
+
+async def test_two_hundred_turned_bits_are_found_one_by_one() -> None:
+    """Anywhere in the record; a reader is never served a page whose header or payload changed."""
+    bench = await make_bench(1)
+    [page] = bench.pages
+    lots = random.Random(20)
+    served_end = HEADER_BYTES + PAGE_BYTES
+    target = aligned(bytes(page.extent.length_bytes))
+    for _ in range(200):
+        place, bit = lots.randrange(page.extent.length_bytes), lots.randrange(8)
+        bench.flip(page, place, bit)
+
+        verdict = await check_record(bench.store.volumes[0], page, target)
+
+        if place < served_end:
+            assert verdict.condition is Condition.CORRUPT, (place, bit)
+            with pytest.raises(PageLost):
+                await read_back(bench.store, page)
+        else:
+            assert verdict.condition is Condition.BLEMISHED, (place, bit)
+        bench.flip(page, place, bit)
+    verdict = await check_record(bench.store.volumes[0], page, target)
+    assert verdict.condition is Condition.SOUND
 
 
 async def test_a_bad_page_is_never_served_and_a_blemished_one_is(autojump_clock: MockClock) -> None:
