@@ -97,4 +97,10 @@ SECONDS ?= 600
 
 fuzz: $(VENV)/.dev ## every parser for SECONDS=600 each, then the server over raw sockets as long
 	$(BIN)/python tools/fuzz.py --each --seconds $(SECONDS)
-	THERMOCLINE_FUZZ_SECONDS=$(SECONDS) $(PYTEST) tests/client/test_fuzz_http.py -q -s
+	THERMOCLINE_FUZZ_SECONDS=$(SECONDS) $(PYTEST) tests/client/test_fuzz_http.py -q -s -o faulthandler_timeout=0
+
+# RUNS histories of STEPS steps each; SEED repeats them.
+.PHONY: model
+model: $(VENV)/.dev ## random histories against the reference model (RUNS=20000 STEPS=100)
+	MODEL_RUNS=$(or $(RUNS),20000) MODEL_STEPS=$(or $(STEPS),100) MODEL_SEED=$(SEED) \
+		$(PYTEST) tests/simulation/test_model.py -q -x

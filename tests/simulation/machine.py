@@ -67,8 +67,9 @@ CALLERS = [
     ("acme", "wo"),
 ]
 BUCKETS = st.sampled_from([*["data"] * 6, "logs"])
+MISSING_KEY = b"a/c"
 KEYS = st.sampled_from(
-    [*[b"a"] * 4, *[b"a/b"] * 2, b"a/c", b"b", b"d/e f+g", "d/\u00fc&<".encode()]
+    [*[b"a"] * 4, *[b"a/b"] * 2, MISSING_KEY, b"b", b"d/e f+g", "d/\u00fc&<".encode()]
 )
 PAGE = 4 * 1024 * 1024
 SIZES = st.sampled_from(
@@ -210,11 +211,17 @@ class Machine(RuleBasedStateMachine):
             made.version_id = shown
 
     def pick_version(self, ask: Ask, number: int | None) -> Ask:
-        """The request for the n-th version of the key; `null` where it has none."""
+        """The request for the n-th version of the key, or for its current one.
+
+        Where the key has none, another key that has some takes its place; one key is left missing.
+        """
+        bucket = self.bucket(ask)
+        objects = bucket.objects if bucket else {}
+        if objects and ask.key not in objects and ask.key != MISSING_KEY:
+            ask = ask._replace(key=min(objects))
         if number is None:
             return ask
-        bucket = self.bucket(ask)
-        kept = bucket.objects.get(ask.key, []) if bucket else []
+        kept = objects.get(ask.key, [])
         chosen = kept[number % len(kept)].version_id if kept else "null"
         return ask._replace(version_id=chosen)
 
