@@ -12,8 +12,7 @@ Source: AWS, CompleteMultipartUpload.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 # Safe behind `_check_document`, see above.
 from xml.etree.ElementTree import ParseError, XMLParser
@@ -42,7 +41,6 @@ _LINES_MAX = 2 * _ELEMENTS_MAX  # expat tells of each line by itself
 # An ETag may be quoted; the element has no attributes, and its value no other quotes.
 _QUOTES_MAX = 2 * _PARTS_MAX + 1000
 _DECLARATION = re.compile(rb"<!(?!--|\[CDATA\[)")
-_PART_NUMBER = re.compile(r"[0-9]{1,10}")
 _CHECKSUMS = {
     "ChecksumCRC32": "CRC32",
     "ChecksumCRC32C": "CRC32C",
@@ -53,9 +51,10 @@ _CHECKSUMS = {
 _FIELDS = frozenset({"PartNumber", "ETag", *_CHECKSUMS})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartChoice:
+class PartChoice(NamedTuple):
     """A part as CompleteMultipartUpload lists it.
+
+    A tuple: ten thousand frozen dataclasses take three times as long to make.
 
     Attributes:
         part_number: 1 to 10,000.
@@ -120,7 +119,8 @@ def _read_part(part: Element, names: _Names) -> PartChoice:
         raise _refuse_fields(part, names)
     number_text = (fields.pop("PartNumber", "") or "").strip()
     etag = fields.pop("ETag", "")
-    if _PART_NUMBER.fullmatch(number_text) is None or not etag:
+    is_number = number_text.isdecimal() and number_text.isascii() and len(number_text) <= 10
+    if not is_number or not etag:
         raise malformed("A Part has a PartNumber and an ETag")
     number = int(number_text)
     if not 1 <= number <= _PARTS_MAX:

@@ -291,8 +291,12 @@ def check_bytes(data: bytes, *, tags_max: int) -> None:
     if b"\x00" in data or (declared is not None and declared[1].lower() not in _ENCODINGS):
         raise malformed("The encoding must be UTF-8")
     # Expat collects all attributes of an element, hundreds of thousands, before it tells of one.
-    if max(map(len, data.split(b"<"))) > _TAG_BYTES_MAX:
-        raise malformed("A tag, or the text behind it, is too long")
+    at = -1
+    while len(data) - at - 1 > _TAG_BYTES_MAX:
+        # The last `<` within reach: whatever lies before it is short enough.
+        at = data.rfind(b"<", at + 1, at + 2 + _TAG_BYTES_MAX)
+        if at < 0:
+            raise malformed("A tag, or the text behind it, is too long")
 
 
 def strip_namespace(tag: str) -> str:
