@@ -84,7 +84,7 @@ class ListingRules(Machine):
         assert rows is not None
         self._compare(ask, kind, answer, rows)
 
-    def _rows(self, ask: Ask, kind: str) -> Sequence[Row]:
+    def _rows(self, ask: Ask, kind: str) -> list[Row]:
         if kind == "uploads":
             return self.model.list_uploads(ask)
         return self.model.list_versions(ask, current=kind != "versions")

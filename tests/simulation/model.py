@@ -13,18 +13,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import NamedTuple
 
 Row = tuple[bytes, object]
 Limits = tuple[int | None, int | None, int | None]  # bytes, objects, buckets; None is unlimited
-MAY = {
-    "rw": {"look", "manage", "list", "read", "write", "delete", "uploads"},
-    "ro": {"look", "list", "read", "uploads"},
-    "wo": {"look", "write", "uploads"},
-}
+MAY = {"ro": {"look", "list", "read", "uploads"}, "wo": {"look", "write", "uploads"}}
+MAY["rw"] = MAY["ro"] | MAY["wo"] | {"manage", "delete"}
 
 
 class Refused(Exception):
@@ -115,10 +109,9 @@ class Model:
         return self.tenants[ask.tenant]
 
     def bucket(self, ask: Ask, action: str) -> Bucket:
-        own = self.buckets(ask, action)
-        if ask.bucket not in own:
+        if (found := self.buckets(ask, action).get(ask.bucket)) is None:
             raise Refused("NoSuchBucket")
-        return own[ask.bucket]
+        return found
 
     def create_bucket(self, ask: Ask) -> None:
         """One's own bucket may be created again, which changes nothing (us-east-1)."""
@@ -175,8 +168,7 @@ class Model:
         if found is None:
             return None
         bucket.objects[ask.key].remove(found)
-        if not bucket.objects[ask.key]:
-            del bucket.objects[ask.key]
+        bucket.objects = {key: kept for key, kept in bucket.objects.items() if kept}
         return found if found.body is None else None
 
     def create_upload(self, ask: Ask) -> Upload:
@@ -217,19 +209,18 @@ class Model:
 
     def abort(self, ask: Ask, upload_id: str) -> None:
         self.upload(ask, "write", upload_id)
-        del self.bucket(ask, "write").uploads[upload_id]
+        del self.tenants[ask.tenant][ask.bucket].uploads[upload_id]
 
-    def list_versions(self, ask: Ask, *, current: bool = False) -> list[tuple[bytes, Version]]:
+    def list_versions(self, ask: Ask, *, current: bool = False) -> list[Row]:
         """Every version; or, of each key, the newest one that is no delete marker."""
         rows = sorted(self.bucket(ask, "list").objects.items())
-        if current:
-            return [(key, kept[0]) for key, kept in rows if kept[0].body is not None]
-        return [(key, version) for key, kept in rows for version in kept]
+        shown = [(key, v) for key, kept in rows for v in (kept[:1] if current else kept)]
+        return [(key, v) for key, v in shown if not current or v.body is not None]
 
-    def list_uploads(self, ask: Ask) -> list[tuple[bytes, str]]:
-        uploads = self.bucket(ask, "uploads").uploads.items()
-        found = [(upload.key, name) for name, upload in uploads if upload.completed is None]
-        return sorted(found, key=lambda row: row[0])
+    def list_uploads(self, ask: Ask) -> list[Row]:
+        """Ids by key, and in the order of creation within a key."""
+        uploads = sorted(self.bucket(ask, "uploads").uploads.items(), key=lambda u: u[1].key)
+        return [(upload.key, name) for name, upload in uploads if upload.completed is None]
 
     def _install(self, ask: Ask, new: Version, *, action: str = "write", freed: int = 0) -> Version:
         """Every write ends here. Unless versioning is enabled it replaces the null version."""
@@ -293,7 +284,7 @@ def cut_part(version: Version, number: int) -> bytes:
     return body[sum(sizes[: number - 1]) : sum(sizes[:number])]
 
 
-def roll_up(rows: Sequence[Row], prefix: bytes, delimiter: bytes) -> list[Row]:
+def roll_up(rows: list[Row], prefix: bytes, delimiter: bytes) -> list[Row]:
     """A listing's entries: keys with the delimiter behind the prefix become a common prefix."""
     entries: list[Row] = []
     for key, row in rows:
