@@ -28,7 +28,7 @@ def test_power_cuts_under_eight_clients_lose_nothing(tmp_path: Path, kind: str) 
     require_loop_filesystem(kind)
     report = run_power_cut_loop(tmp_path, kind, count=CYCLES, seed=SEED, say=print)
     assert report.cycles == CYCLES
-    assert report.acknowledged > 10 * CYCLES
+    assert report.acknowledged > 4 * CYCLES
     assert report.unanswered > 0, "no cut came while a request was under way"
 
 
