@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import atexit
+import shutil
 import tempfile
 import uuid
 from pathlib import Path
@@ -274,7 +275,8 @@ def _annex_target() -> Target:
 def _settings_target() -> Target:
     """An input is the file and, behind U+001E, variables a line."""
     directory = Path(tempfile.mkdtemp(prefix="thermocline-fuzz-"))
-    path = directory / f"{os.getpid()}.toml"
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    path = directory / "thermocline.toml"
 
     def run(data: bytes) -> Callable[[], Hashable]:
         text, _, variables = data.partition(b"\x1e")
