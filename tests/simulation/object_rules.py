@@ -84,7 +84,7 @@ class BucketRules(Machine):
 
     @rule(ask=ASKS)
     def create_bucket(self, ask: Ask) -> None:
-        ask = self.step(ask)
+        ask = self.step(ask, aims=False)
         request = Request(method="PUT", bucket=ask.bucket)
         self.play(ask, request, lambda: self.model.create_bucket(ask))
 
@@ -177,9 +177,12 @@ class ObjectRules(Machine):
         self.put(ask, size, seed, words, "signed", {})
 
     @rule(ask=ASKS, number=NUMBERS)
-    def read_plainly(self, ask: Ask, number: int | None) -> None:
-        """The whole object."""
-        self.read(ask, number, "GET", {}, None, None)
+    def read_in_pieces(self, ask: Ask, number: int | None) -> None:
+        """By parts and by ranges, and the whole object."""
+        for part in (1, 2):
+            self.read(ask, number, "GET", {}, part, None)
+        for span in ((700, None), None):
+            self.read(ask, number, "GET", {}, None, span)
 
     @rule(ask=ASKS, size=SIZES, share=st.integers(0, 9))
     def leave_while_putting(self, ask: Ask, size: int, share: int) -> None:

@@ -52,7 +52,7 @@ class UploadRules(Machine):
 
     @rule(ask=ASKS, place=PLACES, number=PART_NUMBERS, size=SIZES, seed=SEEDS)
     def put_part(self, ask: Ask, place: int, number: int, size: int, seed: int) -> None:
-        ask, upload_id, _ = self._pick(self.step(ask), place)
+        ask, upload_id = self._pick_open(self.step(ask), place)
         self._put_part(ask, upload_id, number, body_of(size, seed))
 
     @rule(
@@ -72,7 +72,7 @@ class UploadRules(Machine):
         span: tuple[int, int] | None,
         wanted: dict[str, str | int],
     ) -> None:
-        ask, upload_id, _ = self._pick(self.step(ask), place)
+        ask, upload_id = self._pick_open(self.step(ask), place)
         spoken = self.pick_version(ask._replace(bucket=source[0], key=source[1]), source[2])
         bucket = self.bucket(spoken)
         found = bucket.find(spoken.key, spoken.version_id) if bucket else None
@@ -249,6 +249,18 @@ class UploadRules(Machine):
             made.version_id = shown
         else:
             assert shown in {None, "null"}
+
+    def _pick_open(self, ask: Ask, place: int) -> tuple[Ask, str]:
+        """Mostly an upload in progress, begun where there is none; sometimes any."""
+        bucket = self.bucket(ask)
+        known = bucket.uploads.items() if bucket else ()
+        opened = [(name, upload) for name, upload in known if upload.completed is None]
+        if place >= 4 or ask.role == "ro":
+            return self._pick(ask, place)[:2]
+        if opened:
+            upload_id, upload = opened[place % len(opened)]
+            return ask._replace(key=upload.key), upload_id
+        return ask, self._create(ask) or NO_UPLOAD
 
     def _pick(self, ask: Ask, place: int) -> tuple[Ask, str, Upload | None]:
         """One of the bucket's uploads, completed ones included; sometimes by a wrong key."""
