@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix quick cover memory docs lock clean
+.PHONY: help run test test-parts test-server check fix quick cover memory docs lock clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,8 +18,15 @@ help: ## list the verbs
 run: $(VENV)/.run ## a demonstration server on 127.0.0.1:9000, its data in ./var
 	@exec $(BIN)/python tools/run_demo.py
 
+# Two halves at a time, for two cores: what drives a server process mostly waits for it.
 test: $(VENV)/.dev ## every test this machine can run
-	$(PYTEST)
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=line test-parts test-server
+
+test-parts: $(VENV)/.dev
+	$(PYTEST) --ignore=tests/client --ignore=tests/crash
+
+test-server: $(VENV)/.dev
+	$(PYTEST) tests/client tests/crash
 
 check: $(VENV)/.dev ## formatting, lint, types, import contracts
 	$(BIN)/ruff format --check .
