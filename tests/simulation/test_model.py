@@ -25,6 +25,8 @@ RUNS = int(os.environ.get("MODEL_RUNS", "300"))
 STEPS = int(os.environ.get("MODEL_STEPS", "50"))
 # In CI always the same runs, elsewhere always others.
 DEFAULT_SEED = 1 if os.environ.get("CI") == "true" else secrets.randbelow(1_000_000)
+# Shrinking takes minutes and is for whoever mends it, with the seed; CI says that it fails.
+PHASES = (Phase.generate,) if os.environ.get("CI") == "true" else (Phase.generate, Phase.shrink)
 SEED = int(os.environ.get("MODEL_SEED") or DEFAULT_SEED)
 # Hypothesis remembers every step of a test while it runs, so the long form is many tests.
 RUNS_PER_TEST = 25
@@ -49,7 +51,7 @@ def test_the_appliance_has_the_history_that_the_model_has(number: int) -> None:
         deadline=None,
         database=None,
         derandomize=False,
-        phases=(Phase.generate, Phase.shrink),
+        phases=PHASES,
         suppress_health_check=list(HealthCheck),
     )
 
