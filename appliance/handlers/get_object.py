@@ -24,7 +24,8 @@ from appliance.s3.conditions import Verdict, judge_read
 from appliance.s3.dates import http_date
 from appliance.s3.errors import S3Error
 from appliance.s3.messages import Headers, Response
-from appliance.s3.ranges import Span, resolve_range
+from appliance.s3.object_headers import apply_overrides
+from appliance.s3.ranges import Span, format_content_range, resolve_range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -186,7 +187,7 @@ def _select(operation: GetObject | HeadObject, found: FoundObject) -> _Selection
         return _Selection(
             status=206,
             span=span,
-            content_range=f"bytes {span.first}-{span.last}/{size_bytes}",
+            content_range=format_content_range(span, size_bytes),
         )
     return _Selection(status=200, span=_whole(size_bytes))
 
@@ -201,9 +202,7 @@ def _select_part(part_number: int, found: FoundObject) -> _Selection:
             return _Selection(
                 status=206 if span is not None else 200,
                 span=span,
-                content_range=(
-                    f"bytes {span.first}-{span.last}/{size_bytes}" if span is not None else None
-                ),
+                content_range=format_content_range(span, size_bytes) if span is not None else None,
                 parts_count=found.version.part_count,
             )
         first += part_bytes
@@ -245,10 +244,8 @@ def _whole(size_bytes: int) -> Span | None:
 
 def _describe(operation: GetObject | HeadObject, found: FoundObject, part: _Selection) -> Headers:
     length = part.span.last - part.span.first + 1 if part.span is not None else 0
-    headers = [*describe_version(found.version, found.bucket)]
-    overridden = {name for name, _ in operation.overrides.headers}
-    headers = [pair for pair in headers if pair[0] not in overridden]
-    headers += operation.overrides.headers
+    described = describe_version(found.version, found.bucket)
+    headers = [*apply_overrides(described, operation.overrides)]
     headers.append((b"content-length", str(length).encode("ascii")))
     if part.content_range is not None:
         headers.append((b"content-range", part.content_range.encode("ascii")))
