@@ -1,9 +1,9 @@
 """A device that misbehaves by plan: a wrapper of the same protocol.
 
 The plan is asked before every operation and may answer with a `Fault`: fail before or after the
-operation was done, fail a write after part of it, delay, or turn bits of what was read over. It
-counts operations, so "the n-th flush" is a plan (`fail_nth`). Errors are given, not invented: the
-layer above sees what a real device would raise.
+operation was done, fail a write after part of it, lose a write or send it elsewhere without a word,
+delay, or turn bits of what was read over. It counts operations, so "the n-th flush" is a plan
+(`fail_nth`). Errors are given, not invented: the layer above sees what a real device would raise.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ class Fault:
         is_done: The operation takes effect before `error` is raised, as when an answer is lost.
         written_bytes: Of a write that fails: how much of it still reaches the device, a multiple
             of 4,096.
+        is_phantom: Of a write that succeeds: nothing of it reaches the device.
+        misdirected_to: Of a write that succeeds: (file, offset) where all of it lands instead.
         delay_seconds: Waited before anything else.
         flipped_bits: Of a read: (byte offset in the target, bit 0 to 7) turned over before `check`.
     """
@@ -79,6 +81,8 @@ class Fault:
     error: HalError | None = None
     is_done: bool = False
     written_bytes: int = 0
+    is_phantom: bool = False
+    misdirected_to: tuple[str, int] | None = None
     delay_seconds: float = 0.0
     flipped_bits: tuple[tuple[int, int], ...] = ()
 
@@ -186,7 +190,12 @@ class FaultyDevice:
         is_partial = fault.error is not None and not fault.is_done
         written_bytes = fault.written_bytes if is_partial else len(source)
         assert is_aligned(written_bytes)
-        if written_bytes or not is_partial:
+        if fault.misdirected_to is not None:
+            name, offset = fault.misdirected_to
+        if fault.is_phantom:
+            if prepare is not None:
+                prepare()
+        elif written_bytes or not is_partial:
             await self._inner.write(name, offset, source[:written_bytes], prepare=prepare)
         if fault.error is not None:
             raise fault.error

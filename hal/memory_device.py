@@ -4,12 +4,13 @@ Crash model, what a power cut may leave (`crash`):
 
 - What a returned `flush` covered is there, whole, and so is a file's size from `create_file`.
 - Each write since then is, independently and by lot, there, gone, or **torn**: every 512-byte
-  sector of it is by lot the new or the old one. So writes may also survive out of order.
+  sector of it is by lot the new or the old one. They reach the medium in the order they were made
+  in or, by lot, in any other.
 - Each punch and each truncation since then happened or did not.
 - A name made or removed since the last returned `flush_directory` is there or not, by lot. A name
   that was removed and made again is the old file, the new one or neither.
-- Nothing else changes: no bit rot (see `flip_bit`), no misdirected write, no lie about a flush
-  (`hal.faulty_device` adds errors and read-side flips).
+- Nothing else changes: no bit rot (see `flip_bit`), no failed flush (see `lose_unflushed`);
+  `hal.faulty_device` adds errors, read-side flips and writes that land elsewhere.
 
 The model is harsher than ext4 or XFS in one respect: there, syncing a new file makes its name
 durable too.
@@ -24,11 +25,12 @@ import trio
 from hal.device import DeviceStatistics
 from hal.errors import DeviceError, DeviceFailed, DeviceFull, MediumError
 from hal.geometry import RECORD_ALIGNMENT_BYTES, is_aligned
-from hal.memory_file import MemoryFile
+from hal.memory_file import CrashLot, MemoryFile
 from hal.records import Capacity, DeviceFacts
 
 if TYPE_CHECKING:
     import random  # noqa: TID251  # the type only: instances are passed in
+    from collections import Counter
     from collections.abc import Callable, Mapping
 
 __all__ = ["MemoryDevice"]
@@ -199,13 +201,29 @@ class MemoryDevice:
             torn: Let writes tear at 512 bytes, not only survive or vanish whole.
         """
         self._has_power = False
+        return self.crash_image(random, torn=torn)
+
+    def crash_image(
+        self,
+        random: random.Random,
+        *,
+        torn: bool = True,
+        tally: Counter[CrashLot] | None = None,
+    ) -> MemoryDevice:
+        """What a power cut at this moment may leave, as a new device; this one goes on.
+
+        Args:
+            random: Draws every lot.
+            torn: Let writes tear at 512 bytes, not only survive or vanish whole.
+            tally: Counts what became of each change and name.
+        """
         left = MemoryDevice(
             self._name, capacity_bytes=self._capacity_bytes, rotational=self._facts.rotational
         )
         for name in sorted(self._files.keys() | self._durable_files.keys()):
-            file = self._surviving_file(name, random)
+            file = self._surviving_file(name, random, tally)
             if file is not None:
-                left._files[name] = file.crash(random, torn=torn)
+                left._files[name] = file.crash(random, torn=torn, tally=tally)
         left._durable_files = dict(left._files)
         return left
 
@@ -213,7 +231,21 @@ class MemoryDevice:
         """Rot: turn bit 0 to 7 of one stored byte over, durably and without a trace."""
         self._files[name].flip_bit(offset, bit)
 
-    def _surviving_file(self, name: str, random: random.Random) -> MemoryFile | None:
+    def lose_unflushed(self, name: str, random: random.Random) -> None:
+        """The file's next flush fails by the hand of a wrapper: see `MemoryFile.lose_unflushed`."""
+        self._files[name].lose_unflushed(random)
+
+    def stored_blocks(self) -> dict[str, list[int]]:
+        """By file name, the offsets of the 4,096-byte blocks that hold something."""
+        return {name: self._files[name].stored_blocks() for name in sorted(self._files)}
+
+    def allocated_bytes(self) -> dict[str, int]:
+        """By file name, what it takes of the device: its size without holes."""
+        return {name: file.allocated_bytes for name, file in self._files.items()}
+
+    def _surviving_file(
+        self, name: str, random: random.Random, tally: Counter[CrashLot] | None
+    ) -> MemoryFile | None:
         current = self._files.get(name)
         durable = self._durable_files.get(name)
         if current is durable:
@@ -221,7 +253,10 @@ class MemoryDevice:
         candidates = [current, durable]
         if current is not None and durable is not None:
             candidates.append(None)
-        return random.choice(candidates)
+        left = random.choice(candidates)
+        if left is None and tally is not None:
+            tally[CrashLot.NAME_LOST] += 1
+        return left
 
     async def _begin(self) -> None:
         await trio.lowlevel.checkpoint()

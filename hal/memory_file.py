@@ -6,7 +6,9 @@ that the durable image shares them with the current one. `hal.memory_device` sta
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from hal.geometry import RECORD_ALIGNMENT_BYTES as BLOCK_BYTES
@@ -14,10 +16,24 @@ from hal.geometry import RECORD_ALIGNMENT_BYTES as BLOCK_BYTES
 if TYPE_CHECKING:
     import random  # noqa: TID251  # the type only: instances are passed in
 
-__all__ = ["MemoryFile"]
+__all__ = ["CrashLot", "MemoryFile"]
 
 _SECTOR_BYTES = 512  # what a disk writes atomically
 _ZERO_BLOCK = bytes(BLOCK_BYTES)
+
+
+class CrashLot(Enum):
+    """What a power cut does to one unflushed change, or to a file."""
+
+    KEPT = "kept"
+    DROPPED = "dropped"
+    TORN = "torn"
+    REORDERED = "reordered"
+    NAME_LOST = "name lost"
+
+
+_LOTS_WHOLE = (CrashLot.KEPT, CrashLot.DROPPED)
+_LOTS_TORN = (*_LOTS_WHOLE, CrashLot.TORN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +153,47 @@ class MemoryFile:
             block[offset % BLOCK_BYTES] ^= 1 << bit
             image.blocks[_block(offset)] = bytes(block)
 
-    def crash(self, random: random.Random, *, torn: bool) -> MemoryFile:
-        """What a power cut leaves of the file, as a new one with nothing pending."""
-        image = self._durable.copy()
+    def lose_unflushed(self, random: random.Random) -> None:
+        """A flush that fails: each change since the last is by lot durable, or lost for good.
+
+        What is lost can still be read, and no later flush will make it durable: so do kernels that
+        mark pages clean after a failed write-back, and drives that drop their cache.
+        """
         for change in self._pending:
-            lot = random.choice(("kept", "dropped", "torn") if torn else ("kept", "dropped"))
-            if lot == "dropped":
-                continue
-            if lot == "torn" and isinstance(change, _Write):
+            if random.random() < 0.5:
+                self._durable.apply(change)
+        self._pending.clear()
+
+    def stored_blocks(self) -> list[int]:
+        """Offsets of the blocks that hold something, ascending."""
+        return [index * BLOCK_BYTES for index in sorted(self._image.blocks)]
+
+    def crash(
+        self, random: random.Random, *, torn: bool, tally: Counter[CrashLot] | None = None
+    ) -> MemoryFile:
+        """What a power cut leaves of the file, as a new one with nothing pending.
+
+        The file itself goes on as if nothing had happened.
+
+        Args:
+            random: Draws every lot.
+            torn: Let writes tear, not only survive or vanish whole.
+            tally: Counts what became of each change.
+        """
+        counts = Counter[CrashLot]() if tally is None else tally
+        image = self._durable.copy()
+        changes = list(self._pending)
+        if len(changes) > 1 and random.random() < 0.5:
+            random.shuffle(changes)
+            counts[CrashLot.REORDERED] += 1
+        for change in changes:
+            lot = random.choice(_LOTS_TORN if torn else _LOTS_WHOLE)
+            if lot is CrashLot.TORN and not isinstance(change, _Write):
+                lot = CrashLot.KEPT
+            counts[lot] += 1
+            if lot is CrashLot.TORN and isinstance(change, _Write):
                 image.apply(_tear(change, image, random))
-            else:
+            elif lot is CrashLot.KEPT:
                 image.apply(change)
         left = MemoryFile(0)
         left._image = image

@@ -155,3 +155,15 @@ async def test_a_plan_sees_what_it_judges_and_can_be_replaced() -> None:
             length_bytes=BLOCK,
         )
     ]
+
+
+async def test_a_phantom_write_and_a_misdirected_one_are_told_as_done() -> None:
+    faults = iter([Fault(is_phantom=True), Fault(misdirected_to=("a", BLOCK)), None])
+    device = await make_device(lambda operation: next(faults, None))
+    prepared: list[str] = []
+
+    await device.write("a", 0, aligned(b"x" * BLOCK), prepare=lambda: prepared.append("phantom"))
+    await device.write("a", 0, aligned(b"y" * BLOCK), prepare=lambda: prepared.append("elsewhere"))
+
+    assert await read(device) == bytes(BLOCK) + b"y" * BLOCK
+    assert prepared == ["phantom", "elsewhere"]

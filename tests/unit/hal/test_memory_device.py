@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given, strategies
 
 from hal.errors import DeviceError, DeviceFailed, DeviceFull, MediumError
 from hal.memory_device import MemoryDevice
+from hal.memory_file import CrashLot
 from tests.contract.device import BLOCK, aligned
 
 SEEDS = range(40)
@@ -229,3 +231,52 @@ async def test_each_block_left_is_the_flushed_one_or_of_a_later_change(
 
     for start in range(0, len(content), 512):
         assert content[start : start + 512] in possible[start // BLOCK]
+
+
+async def test_overlapping_unflushed_writes_may_reach_the_medium_in_any_order() -> None:
+    outcomes = set()
+    for seed in SEEDS:
+        device = await make_device(blocks=1)
+        await device.write("a", 0, aligned(b"1" * BLOCK))
+        await device.write("a", 0, aligned(b"2" * BLOCK))
+        outcomes.add(await read(device.crash(random.Random(seed), torn=False), blocks=1))
+
+    assert outcomes == {letter * BLOCK for letter in (b"o", b"1", b"2")}
+
+
+async def test_a_crash_image_leaves_the_device_as_it_is() -> None:
+    device = await make_device(blocks=1)
+    await device.write("a", 0, aligned(b"n" * BLOCK))
+    tally = Counter[CrashLot]()
+
+    for seed in SEEDS:
+        device.crash_image(random.Random(seed), tally=tally)
+
+    assert await read(device, blocks=1) == b"n" * BLOCK
+    assert tally.total() == len(SEEDS)
+    assert tally.keys() == {CrashLot.KEPT, CrashLot.DROPPED, CrashLot.TORN}
+    await device.flush("a")
+    assert await read(device.crash(random.Random(1)), blocks=1) == b"n" * BLOCK
+
+
+async def test_what_a_failed_flush_lost_no_later_flush_brings_back() -> None:
+    survived = set()
+    for seed in SEEDS:
+        device = await make_device(blocks=1)
+        await device.write("a", 0, aligned(b"n" * BLOCK))
+        device.lose_unflushed("a", random.Random(seed))
+        await device.flush("a")
+        assert await read(device, blocks=1) == b"n" * BLOCK
+        survived.add(await read(device.crash(random.Random(0)), blocks=1))
+
+    assert survived == {b"o" * BLOCK, b"n" * BLOCK}
+
+
+async def test_it_tells_which_blocks_hold_something_and_what_room_is_taken() -> None:
+    device = MemoryDevice(capacity_bytes=ROOM_BYTES)
+    await device.create_file("a", size_bytes=4 * BLOCK)
+    await device.write("a", 2 * BLOCK, aligned(b"n" * BLOCK))
+    await device.punch("a", 0, BLOCK)
+
+    assert device.stored_blocks() == {"a": [2 * BLOCK]}
+    assert device.allocated_bytes() == {"a": 3 * BLOCK}
