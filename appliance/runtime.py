@@ -1,8 +1,9 @@
 """The composition root: makes every part, starts them in order, stops them in reverse.
 
-Start: catalog, boot epoch, volumes, page store, background work, HTTP, then `ready`. Stop: accept
-no more, let requests in flight end within their grace, cancel background work between its units,
-seal the open segments, close. It alone constructs clocks, randomness, devices and limiters.
+Start: catalog, boot epoch, volumes, page store, background work, a look at what was written last
+where the last end was unclean, HTTP, then `ready`. Stop: accept no more, let requests in flight end
+within their grace, cancel background work between its units, seal the open segments, close. It
+alone constructs clocks, randomness, devices and limiters.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from appliance.metrics import Metrics
 from appliance.objects.buffers import RequestBuffers
 from appliance.objects.pipeline import open_pipeline
 from appliance.rate import RateLimiter, RateLimits
+from appliance.recovery import Recovery
 from appliance.secrets import SecretBox
 from appliance.servers import Servers, load_token
 from appliance.storage import TIER_ORDER, open_volumes
@@ -192,6 +194,11 @@ class Appliance:
                 core, plan_of=self._plan_scrub, on_event=_log_scrub
             )
             await working.start(scrubber.run)
+            if catalog.was_unclean:
+                recovery = Recovery(core, scrubber, self._settings.recovery)
+                self._metrics.watch("recovery", recovery.statistics, gauges=("usage_findings",))
+                await recovery.recheck()
+                working.start_soon(recovery.compare_usage)
             working.start_soon(_measure_rooms_forever, store)
             working.start_soon(_expire_uploads_forever, catalog, self._clock)
             servers = self._make_servers(core, keyring)

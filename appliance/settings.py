@@ -41,6 +41,7 @@ __all__ = [
     "MemorySettings",
     "MetricsSettings",
     "ReclaimSettings",
+    "RecoverySettings",
     "S3Settings",
     "ScrubSettings",
     "SecretsSettings",
@@ -260,6 +261,24 @@ class ReclaimSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecoverySettings:
+    """`[recovery]`: what a start after an unclean end reads again before it serves."""
+
+    recheck_bytes: Annotated[
+        Size,
+        Field(
+            ge=0,
+            le=100 * _GIB,
+            description="Newest bytes of each volume that are verified first; 0 is none.",
+        ),
+    ] = 256 * _MIB  # DURABILITY 3: finds drives that lie about a flush, in a second or two
+    recheck_period_s: Annotated[
+        Seconds,
+        Field(ge=1, le=86_400, description="How far back from a volume's newest record at most."),
+    ] = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScrubSettings:
     """`[scrub]`: how often everything stored is read and verified."""
 
@@ -343,6 +362,7 @@ class Settings:
     volumes: tuple[VolumeSettings, ...] = ()
     memory: MemorySettings = MemorySettings()
     reclaim: ReclaimSettings = ReclaimSettings()
+    recovery: RecoverySettings = RecoverySettings()
     scrub: ScrubSettings = ScrubSettings()
     secrets: SecretsSettings = SecretsSettings()
     log: LogSettings = LogSettings()
@@ -360,6 +380,7 @@ SECTIONS = {
     "volume": VolumeSettings,
     "memory": MemorySettings,
     "reclaim": ReclaimSettings,
+    "recovery": RecoverySettings,
     "scrub": ScrubSettings,
     "secrets": SecretsSettings,
     "log": LogSettings,

@@ -301,19 +301,15 @@ def _settle(settings: Settings, path: Path | None) -> Settings:
     url = settings.catalog.url
     if url.startswith(_SQLITE):
         url = f"{_SQLITE}{_settle_path(Path(url.removeprefix(_SQLITE)), base=base, data=data)}"
-    return Settings(
+    return dataclasses.replace(
+        settings,
         appliance=settle(settings.appliance),
         s3=settle(settings.s3),
         admin=settle(settings.admin),
         metrics=settle(settings.metrics),
         catalog=dataclasses.replace(settings.catalog, url=url),
         volumes=tuple(_complete_volume(settle(volume)) for volume in settings.volumes),
-        memory=settings.memory,
-        reclaim=settings.reclaim,
         secrets=settle(settings.secrets),
-        log=settings.log,
-        uploads=settings.uploads,
-        tenants=settings.tenants,
         source=path,
     )
 

@@ -1,4 +1,4 @@
-"""Dictionaries that keep the promises of `tiers.ports.ScrubLedger`, without a database."""
+"""Dictionaries that keep the promises of `ScrubLedger` and `RecheckLedger`, without a database."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ _Key = tuple["BodyId", int]
 
 
 class MemoryScrubLedger:
-    """See `tiers.ports.ScrubLedger`; `add_page` and `remove_page` play the catalog's commits."""
+    """See `tiers.ports`; `add_page` and `remove_page` play the catalog's commits."""
 
     def __init__(self) -> None:
         self._pages: dict[_Key, StoredPage] = {}
         self._dead: set[BodyId] = set()
         self._passes: dict[VolumeId, ScrubPass] = {}
         self._is_paused = False
+        self._rechecked_epoch = 0
         self._quarantined: dict[_Key, QuarantinedPage] = {}
 
     def add_page(self, page: StoredPage) -> None:
@@ -136,6 +137,30 @@ class MemoryScrubLedger:
         for key in gone:
             del self._quarantined[key]
         return len(gone)
+
+    async def list_newest(
+        self, volume_id: VolumeId, *, first: ScrubPlace, before: ScrubPlace, limit: int
+    ) -> Sequence[StoredPage]:
+        """See `RecheckLedger`."""
+        await trio.lowlevel.checkpoint()
+        pages = [
+            page
+            for page in self._pages.values()
+            if page.extent.volume_id == volume_id
+            and page.body_id not in self._dead
+            and first <= ScrubPlace(page.extent.segment_id, page.extent.offset) < before
+        ]
+        return sorted(pages, key=lambda page: page.extent, reverse=True)[:limit]
+
+    async def load_rechecked_epoch(self) -> int:
+        """See `RecheckLedger`."""
+        await trio.lowlevel.checkpoint()
+        return self._rechecked_epoch
+
+    async def store_rechecked_epoch(self, epoch: int) -> None:
+        """See `RecheckLedger`."""
+        await trio.lowlevel.checkpoint()
+        self._rechecked_epoch = epoch
 
     def _is_in_force(self, found: QuarantinedPage) -> bool:
         page = self._pages.get((found.page.body_id, found.page.page_index))

@@ -2,6 +2,7 @@
 
 The SQL implementations are `appliance.catalog.ledger` and `scrub_ledger`, the in-memory ones
 `tiers.memory_ledger` and `memory_scrub_ledger`; one contract suite holds both of each.
+A `ScrubLedger` is a `RecheckLedger` too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
         SegmentLoad,
     )
 
-__all__ = ["DeadExtent", "DeadLedger", "ScrubLedger"]
+__all__ = ["DeadExtent", "DeadLedger", "RecheckLedger", "ScrubLedger"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,4 +137,22 @@ class ScrubLedger(Protocol):
 
     async def prune_quarantine(self) -> int:
         """Forget pages set aside that died, are gone or lie elsewhere now; how many."""
+        ...
+
+
+class RecheckLedger(Protocol):
+    """What was written last, and how far earlier starts have looked at it."""
+
+    async def list_newest(
+        self, volume_id: VolumeId, *, first: ScrubPlace, before: ScrubPlace, limit: int
+    ) -> Sequence[StoredPage]:
+        """Pages of living bodies on a volume from `first` to `before`, the last place first."""
+        ...
+
+    async def load_rechecked_epoch(self) -> int:
+        """Records of boot epochs below this one were looked at; 0 at first."""
+        ...
+
+    async def store_rechecked_epoch(self, epoch: int) -> None:
+        """Remember how far the look came; durable on return."""
         ...

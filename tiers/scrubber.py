@@ -118,6 +118,17 @@ class Scrubber:
         for scrub in self._volumes.values():
             await scrub.pause()
 
+    async def begin(self, volume_id: VolumeId) -> None:
+        """Begin a new pass over one volume at once; a pause holds it back.
+
+        Durability: the pass goes on after a crash.
+        """
+        await self._volumes[volume_id].begin()
+
+    async def examine(self, page: StoredPage, target: memoryview) -> bool:
+        """Verify one page and act upon what is found. See `VolumeScrub.examine`."""
+        return await self._volumes[page.extent.volume_id].examine(page, target)
+
     def suspect(self, page: StoredPage) -> None:
         """Have a page looked at soon that a reader found lost."""
         if len(self._suspects) < SUSPECTS_MAX:

@@ -7,6 +7,7 @@ bodies against their pages.
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, literal, select, union_all
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-__all__ = ["FINDINGS_MAX", "check_catalog"]
+__all__ = ["FINDINGS_MAX", "check_catalog", "check_usage"]
 
 # A damaged catalog may have a finding per row; an operator needs the first ones.
 FINDINGS_MAX = 1_000
@@ -33,12 +34,18 @@ FINDINGS_MAX = 1_000
 
 def check_catalog(connection: Connection) -> list[Finding]:
     """What is wrong, at most `FINDINGS_MAX` findings; empty for a sound catalog."""
-    findings: list[Finding] = []
-    for finding in _iter_findings(connection):
-        findings.append(finding)
-        if len(findings) == FINDINGS_MAX:
-            break
-    return findings
+    return list(islice(_iter_findings(connection), FINDINGS_MAX))
+
+
+def check_usage(connection: Connection) -> list[Finding]:
+    """Where counted bytes, objects and uploads are not what the rows add up to.
+
+    At most `FINDINGS_MAX` findings.
+
+    Complexity: reads every version, part and upload.
+    """
+    counts = chain(_check_usage(connection), _check_uploads(connection))
+    return list(islice(counts, FINDINGS_MAX))
 
 
 def _iter_findings(connection: Connection) -> Iterator[Finding]:

@@ -62,7 +62,7 @@ class CatalogStatistics:
 class Catalog:
     """An open catalog. Made by `open`; `run` must be running for `commit` to return."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # made by `open` only
         self,
         *,
         url: URL,
@@ -71,8 +71,10 @@ class Catalog:
         reader_count: int,
         connection: Connection,
         flusher: Flusher,
+        was_unclean: bool = True,
         resources: ExitStack,
     ) -> None:
+        self._was_unclean = was_unclean
         self._url = url
         self._writer = writer
         self._readers = readers
@@ -134,8 +136,8 @@ class Catalog:
                 opened.callback(connection.close)
                 with connection.begin():
                     check_schema(connection)
-                    if is_sqlite(url):
-                        _begin_run(connection)
+                    # Nobody can say it of a database that other processes use as well.
+                    was_unclean = _begin_run(connection) if is_sqlite(url) else True
             except exc.DBAPIError as error:
                 raise translate(error) from error
             # Made after the writer and closed before it: the last connection to close checkpoints.
@@ -148,8 +150,14 @@ class Catalog:
                 reader_count=reader_count,
                 connection=connection,
                 flusher=flusher,
+                was_unclean=was_unclean,
                 resources=opened.pop_all(),
             )
+
+    @property
+    def was_unclean(self) -> bool:
+        """Whether the run before this one may have ended by a crash; always so on PostgreSQL."""
+        return self._was_unclean
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit what is queued until cancelled; cancellation takes effect between batches.
@@ -299,10 +307,12 @@ class Catalog:
             os.close(copy)
 
 
-def _begin_run(connection: Connection) -> None:
-    """Check a SQLite catalog that was not closed, and mark it as open."""
-    if find_setting(connection, name=_CLEAN_SHUTDOWN) == "0":
+def _begin_run(connection: Connection) -> bool:
+    """Check a SQLite catalog that was not closed, and mark it as open; whether it was not."""
+    was_unclean = find_setting(connection, name=_CLEAN_SHUTDOWN) == "0"
+    if was_unclean:
         findings = [row[0] for row in connection.exec_driver_sql("PRAGMA quick_check(10)")]
         if findings != ["ok"]:
             raise CatalogDamaged("; ".join(findings))
     store_setting(connection, name=_CLEAN_SHUTDOWN, value="0")
+    return was_unclean

@@ -39,6 +39,7 @@ __all__ = [
     "count_quarantined",
     "find_live_page",
     "list_entries",
+    "list_newest",
     "load_pass",
     "measure_segment",
     "prune_quarantine",
@@ -80,6 +81,24 @@ _LIST_ENTRIES = (
         ),
     )
     .order_by(_p.segment_id, _p.segment_offset)
+    .limit(bindparam("row_limit", type_=Integer))
+)
+_LIST_NEWEST = (
+    select(*_PAGE_COLUMNS)
+    .select_from(tables.pages.join(tables.bodies, _b.body_id == _p.body_id))
+    .where(
+        _p.volume_id == bindparam("volume"),
+        tuple_(_p.segment_id, _p.segment_offset)
+        >= tuple_(
+            bindparam("segment", type_=BigInteger), bindparam("first_offset", type_=BigInteger)
+        ),
+        tuple_(_p.segment_id, _p.segment_offset)
+        < tuple_(
+            bindparam("end_segment", type_=BigInteger), bindparam("end_offset", type_=BigInteger)
+        ),
+        _b.died_us.is_(None),
+    )
+    .order_by(_p.segment_id.desc(), _p.segment_offset.desc())
     .limit(bindparam("row_limit", type_=Integer))
 )
 _MEASURE_SEGMENT = select(func.count(), func.coalesce(func.sum(_p.record_bytes), 0)).where(
@@ -142,6 +161,29 @@ def list_entries(
         },
     )
     return [ScrubEntry(page=_decode_page(row), is_quarantined=bool(row[9])) for row in found]
+
+
+def list_newest(
+    connection: Connection,
+    *,
+    volume_id: VolumeId,
+    first: ScrubPlace,
+    before: ScrubPlace,
+    limit: int,
+) -> list[StoredPage]:
+    """Pages of living bodies on a volume from `first` to `before`, the last place first."""
+    found = connection.execute(
+        _LIST_NEWEST,
+        {
+            "volume": volume_id,
+            "segment": first.segment_id,
+            "first_offset": first.offset,
+            "end_segment": before.segment_id,
+            "end_offset": before.offset,
+            "row_limit": limit,
+        },
+    )
+    return [_decode_page(row) for row in found]
 
 
 def measure_segment(

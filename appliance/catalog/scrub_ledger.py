@@ -1,4 +1,4 @@
-"""The catalog as `tiers.ports.ScrubLedger`."""
+"""The catalog as `tiers.ports.ScrubLedger` and `RecheckLedger`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["SqlScrubLedger"]
 
 PAUSED_SETTING = "scrub_paused"
+RECHECKED_EPOCH_SETTING = "rechecked_epoch"
 
 
 class SqlScrubLedger:
-    """See `tiers.ports.ScrubLedger`; every call is one unit of the catalog."""
+    """See `tiers.ports`; every call is one unit of the catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -94,3 +95,24 @@ class SqlScrubLedger:
     async def prune_quarantine(self) -> int:
         """See `ScrubLedger`."""
         return await self._catalog.commit(scrub.prune_quarantine)
+
+    async def list_newest(
+        self, volume_id: VolumeId, *, first: ScrubPlace, before: ScrubPlace, limit: int
+    ) -> Sequence[StoredPage]:
+        """See `RecheckLedger`."""
+        return await self._catalog.read(
+            partial(scrub.list_newest, volume_id=volume_id, first=first, before=before, limit=limit)
+        )
+
+    async def load_rechecked_epoch(self) -> int:
+        """See `RecheckLedger`."""
+        found = await self._catalog.read(
+            partial(settings.find_setting, name=RECHECKED_EPOCH_SETTING)
+        )
+        return int(found or 0)
+
+    async def store_rechecked_epoch(self, epoch: int) -> None:
+        """See `RecheckLedger`."""
+        await self._catalog.commit(
+            partial(settings.store_setting, name=RECHECKED_EPOCH_SETTING, value=str(epoch))
+        )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from hal.records import VolumeId
+from tiers.ports import RecheckLedger, ScrubLedger
 from tiers.scrub_records import (
     FIRST_PLACE,
     QuarantinedPage,
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hal.records import BodyId
-    from tiers.ports import ScrubLedger
     from tiers.records import StoredPage
 
 __all__ = ["ScrubBench", "ScrubLedgerContract"]
@@ -27,11 +27,15 @@ __all__ = ["ScrubBench", "ScrubLedgerContract"]
 VOLUME = VolumeId(1)
 
 
+class BothLedgers(ScrubLedger, RecheckLedger, Protocol):
+    """Whoever is one is the other."""
+
+
 class ScrubBench(Protocol):
     """A ledger and the means to let bodies live, die and go in it."""
 
     @property
-    def ledger(self) -> ScrubLedger: ...
+    def ledger(self) -> BothLedgers: ...
 
     async def make_body(self, page_count: int) -> Sequence[StoredPage]: ...
 
@@ -149,3 +153,25 @@ class ScrubLedgerContract:
         assert await bench.ledger.prune_quarantine() == 2
         assert await bench.ledger.prune_quarantine() == 0
         assert await bench.ledger.release(kept)
+
+    async def test_the_newest_pages_of_living_bodies_come_last_place_first(
+        self, bench: ScrubBench
+    ) -> None:
+        old, dying, new = [await bench.make_body(2) for _ in range(3)]
+        await bench.kill_body(dying[0].body_id)
+        places = [ScrubPlace(page.extent.segment_id, page.extent.offset) for page in (*old, *new)]
+        everything = {"first": FIRST_PLACE, "before": place_behind(new[-1].extent)}
+
+        found = await bench.ledger.list_newest(VOLUME, **everything, limit=9)
+        first_two = await bench.ledger.list_newest(VOLUME, **everything, limit=2)
+        middle = await bench.ledger.list_newest(VOLUME, first=places[1], before=places[3], limit=9)
+
+        assert found == [new[1], new[0], old[1], old[0]]
+        assert first_two == [new[1], new[0]]
+        assert middle == [new[0], old[1]]
+        assert not await bench.ledger.list_newest(VolumeId(2), **everything, limit=9)
+
+    async def test_how_far_the_recheck_came_is_remembered(self, bench: ScrubBench) -> None:
+        assert await bench.ledger.load_rechecked_epoch() == 0
+        await bench.ledger.store_rechecked_epoch(7)
+        assert await bench.ledger.load_rechecked_epoch() == 7

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from appliance.catalog import listings, versions
+from appliance.catalog import listings, scrub, versions
+from appliance.catalog.check import check_usage
 from appliance.catalog.engine import Catalog
+from hal.records import SegmentId, VolumeId
 from tests.catalog_fixtures import FakeFlusher, open_desk
+from tiers.scrub_records import FIRST_PLACE, ScrubPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +114,18 @@ async def test_a_million_objects_are_listed_found_and_opened_quickly(
                         connection, bucket_id=bucket.bucket_id, key=key, version_id=None
                     )
 
+            def newest() -> None:
+                found = scrub.list_newest(
+                    connection,
+                    volume_id=VolumeId(2),
+                    first=FIRST_PLACE,
+                    before=ScrubPlace(SegmentId(2**40), 0),
+                    limit=1_024,
+                )
+                assert len(found) == 1_024
+
             return [
+                timed("list the 1,024 newest pages", newest),
                 timed("list 1,000 from the middle, first time", lambda: page(b"photos/0500/")),
                 timed("list 1,000 from the middle, again", lambda: page(b"photos/0500/")),
                 timed("list 1,000 versions", lambda: history(b"photos/0700/")),
@@ -119,6 +133,10 @@ async def test_a_million_objects_are_listed_found_and_opened_quickly(
             ]
 
         assert max(await desk.catalog.read(measure)) < LISTING_S_MAX
+
+        began = time.perf_counter()
+        assert await desk.catalog.read(check_usage) == []
+        say(f"comparing usage: {time.perf_counter() - began:.2f} s")
 
         began = time.perf_counter()
         for number in range(200):

@@ -133,6 +133,28 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert [str(volume.path) for volume in settings.volumes] == ["/ssd9", "/hdd9"]
 
 
+def test_every_section_of_the_file_arrives(tmp_path: Path) -> None:
+    changed = {
+        "s3": ("region", "eu-test-1"),
+        "memory": ("buffer_bytes", 2**30),
+        "reclaim": ("grace_s", 7.0),
+        "recovery": ("recheck_bytes", 2**20),
+        "scrub": ("enabled", False),
+        "uploads": ("open_max", 5),
+        "tenants": ("buckets_max", 6),
+        "log": ("level", "debug"),
+    }
+    text = "".join(
+        f"[{section}]\n{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}\n"
+        for section, (name, value) in changed.items()
+    )
+
+    settings = load(tmp_path, VOLUME + text)
+
+    for section, (name, value) in changed.items():
+        assert getattr(getattr(settings, section), name) == value, section
+
+
 def test_the_environment_alone_is_enough() -> None:
     settings = load_settings(
         None, {"THERMOCLINE_VOLUME_1_PATH": "/a", "THERMOCLINE_VOLUME_1_TIER": "ssd"}
