@@ -38,7 +38,7 @@ __all__ = [
     "expect_record",
 ]
 
-FULL_VOLUME_REST_S = 5.0  # how long a volume that said "full" is not asked again
+VOLUME_REST_S = 5.0  # how long a volume that said "full", or failed, is not asked again
 READ_ATTEMPTS = 2  # DURABILITY 3, Read: re-read once, then the page counts as lost
 
 
@@ -69,6 +69,19 @@ class PageStoreStatistics:
     pages_lost: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """A volume takes no writes until that time of trio's clock.
+
+    Attributes:
+        failure: What it said, in words; empty where it is only full. Not the error itself, which
+            would keep its frames and their buffers.
+    """
+
+    until: float
+    failure: str
+
+
 class PageStore:
     """The pages of every volume of one server process.
 
@@ -89,7 +102,7 @@ class PageStore:
         self._tier_order = tuple(tier_order)
         self._on_lost = on_lost
         self._rooms: dict[VolumeId, Capacity] = {}
-        self._resting_until: dict[VolumeId, float] = {}
+        self._rests: dict[VolumeId, _Rest] = {}
         self._pages_written = 0
         self._pages_read = 0
         self._pages_spilled = 0
@@ -106,14 +119,20 @@ class PageStore:
         for volume in self.volumes:
             try:
                 self._rooms[volume.volume_id] = await volume.measure_capacity()
-            except HalError:
+            except HalError as error:
                 # A device that cannot even say its size takes no writes until it can.
                 self._rooms[volume.volume_id] = Capacity(total_bytes=1, free_bytes=0)
-                self._resting_until[volume.volume_id] = trio.current_time() + FULL_VOLUME_REST_S
+                self._let_rest(volume.volume_id, error)
 
-    def has_room(self) -> bool:
-        """True while some volume may take a record; a hint for early refusal."""
-        return bool(self._rank())
+    def check_room(self) -> None:
+        """Refuse early what no volume would take now; no word that one will.
+
+        Raises:
+            NoRoom: Every volume is full.
+            DeviceError: One of them failed a moment ago, and no other takes writes.
+        """
+        if not self._rank():
+            raise self._explain_refusal(wanted_bytes=RECORD_ALIGNMENT_BYTES)
 
     async def write_page(
         self,
@@ -337,29 +356,41 @@ class PageStore:
                     tier=volume.tier,
                     total_bytes=room.total_bytes if room else 1,
                     free_bytes=room.free_bytes if room else 1,
-                    takes_writes=self._resting_until.get(volume.volume_id, 0.0) <= now,
+                    takes_writes=(
+                        volume.volume_id not in self._rests
+                        or self._rests[volume.volume_id].until <= now
+                    ),
                 )
             )
         return rank_volumes(rooms, tier_order=self._tier_order)
 
+    def _let_rest(self, volume_id: VolumeId, cause: HalError) -> None:
+        # Not asked again for a moment, so that a full SSD costs PUTs one try in seconds.
+        failure = "" if isinstance(cause, DeviceFull) else str(cause)
+        self._rests[volume_id] = _Rest(until=trio.current_time() + VOLUME_REST_S, failure=failure)
+
+    def _explain_refusal(self, *, wanted_bytes: int) -> DeviceError | NoRoom:
+        """Why no volume takes a record: only where all are full is that for want of room."""
+        now = trio.current_time()
+        for volume_id, rest in self._rests.items():
+            if rest.until > now and rest.failure:
+                return DeviceError(
+                    self._volumes[volume_id].device.name, f"takes no writes: {rest.failure}"
+                )
+        return NoRoom(wanted_bytes)
+
     async def _reserve(self, length_bytes: int) -> tuple[Volume, Extent]:
-        failure: DeviceError | None = None
         for volume_id in self._rank():
             volume = self._volumes[volume_id]
             try:
                 extent = await volume.reserve(length_bytes)
             except DeviceError as error:
-                # Not asked again for a moment, so that a full SSD costs PUTs one try in seconds.
-                self._resting_until[volume_id] = trio.current_time() + FULL_VOLUME_REST_S
-                if not isinstance(error, DeviceFull):
-                    failure = error
+                self._let_rest(volume_id, error)
                 continue
             if volume.tier != self._tier_order[0]:
                 self._pages_spilled += 1
             return volume, extent
-        if failure is not None:  # there may be room, but nobody who gives it
-            raise failure
-        raise NoRoom(length_bytes)
+        raise self._explain_refusal(wanted_bytes=length_bytes)
 
     async def _read_twice(self, page: StoredPage, read: Callable[[], Awaitable[None]]) -> None:
         self._pages_read += 1

@@ -183,8 +183,7 @@ def admit_upload(
         delta,
         owner=f"bucket {bucket.name}",
     )
-    if not request.services.store.has_room():
-        raise S3Error(S3Code.INSUFFICIENT_STORAGE)
+    request.services.store.check_room()
 
 
 def plan_upload(request: S3Request) -> PayloadPlan:

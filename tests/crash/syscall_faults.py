@@ -191,7 +191,10 @@ class FaultBench:
         outcome = f"{hits} hits, {successes} successes, {refusals} refusals"
         if self._has_ended():
             self.totals.ends += 1
-            outcome += f", ended with {self._take_exit_status(fault)}"
+            status = self._take_exit_status(fault)
+            outcome += f", ended with {status}"
+            if status == EXIT_RECOVER:
+                outcome += f" ({self.server.log_tail().splitlines()[-1]})"
         else:
             verify_ledger(self.ledger, self.world.target)
         return outcome

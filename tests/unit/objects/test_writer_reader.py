@@ -14,7 +14,7 @@ from appliance.objects.reader import ObjectReader, cut_pages, cut_slices
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 from appliance.s3.ranges import Span
-from hal.errors import MediumError
+from hal.errors import DeviceError, MediumError
 from hal.faulty_device import FaultyDevice, fail_nth
 from hal.geometry import PAGE_BYTES_MAX
 from hal.records import BodyId
@@ -217,7 +217,7 @@ async def test_any_device_failure_while_writing_leaves_no_buffer_out() -> None:
             written = await make_writer(store, buffers).write_body(
                 make_request(payload), ListBody(split(payload, MIB))
             )
-        except MediumError:
+        except DeviceError:
             assert outstanding(buffers) == 0
             continue
         assert outstanding(buffers) == 0

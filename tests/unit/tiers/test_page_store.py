@@ -135,7 +135,8 @@ async def test_no_room_anywhere_is_refused_and_reads_go_on() -> None:
         await write_page(store, payload)
 
     assert await read_back(store, kept) == payload
-    assert not store.has_room()
+    with pytest.raises(NoRoom):
+        store.check_room()
 
 
 async def test_a_failed_write_gives_its_extent_back() -> None:
