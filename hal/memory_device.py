@@ -203,6 +203,18 @@ class MemoryDevice:
         self._has_power = False
         return self.crash_image(random, torn=torn)
 
+    def copy(self) -> MemoryDevice:
+        """The same device once more, as the next process finds it after a killed one."""
+        twin = MemoryDevice(
+            self._name, capacity_bytes=self._capacity_bytes, rotational=self._facts.rotational
+        )
+        copies = {id(file): file.copy() for file in self._files.values()}
+        twin._files = {name: copies[id(file)] for name, file in self._files.items()}
+        twin._durable_files = {
+            name: copies.get(id(file)) or file.copy() for name, file in self._durable_files.items()
+        }
+        return twin
+
     def crash_image(
         self,
         random: random.Random,

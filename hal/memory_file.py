@@ -164,6 +164,14 @@ class MemoryFile:
                 self._durable.apply(change)
         self._pending.clear()
 
+    def copy(self) -> MemoryFile:
+        """The same file once more, with what is pending."""
+        twin = MemoryFile(0)
+        twin._image = self._image.copy()
+        twin._durable = self._durable.copy()
+        twin._pending = list(self._pending)
+        return twin
+
     def stored_blocks(self) -> list[int]:
         """Offsets of the blocks that hold something, ascending."""
         return [index * BLOCK_BYTES for index in sorted(self._image.blocks)]

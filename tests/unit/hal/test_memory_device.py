@@ -280,3 +280,14 @@ async def test_it_tells_which_blocks_hold_something_and_what_room_is_taken() -> 
 
     assert device.stored_blocks() == {"a": [2 * BLOCK]}
     assert device.allocated_bytes() == {"a": 3 * BLOCK}
+
+
+async def test_a_copy_goes_its_own_way_with_what_was_pending() -> None:
+    device = await make_device(blocks=1)
+    await device.write("a", 0, aligned(b"n" * BLOCK))
+    twin = device.copy()
+    await device.write("a", 0, aligned(b"z" * BLOCK))
+
+    assert await read(twin, blocks=1) == b"n" * BLOCK
+    left = {await read(twin.crash(random.Random(seed), torn=False), blocks=1) for seed in SEEDS}
+    assert left == {b"o" * BLOCK, b"n" * BLOCK}
