@@ -40,15 +40,22 @@ class DescriptorCache:
     Args:
         directory: Where the files are.
         direct: Open with `O_DIRECT`.
+        read_only: Open for reading alone.
         descriptors_max: How many stay open while nobody uses them.
     """
 
     def __init__(
-        self, directory: Path, *, direct: bool, descriptors_max: int = DESCRIPTORS_MAX
+        self,
+        directory: Path,
+        *,
+        direct: bool,
+        read_only: bool = False,
+        descriptors_max: int = DESCRIPTORS_MAX,
     ) -> None:
         assert descriptors_max >= 1
         self._directory = directory
         self._direct = direct
+        self._read_only = read_only
         self._descriptors_max = descriptors_max
         self._lock = threading.Lock()  # held for bookkeeping only, never across a transfer
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
@@ -118,7 +125,9 @@ class DescriptorCache:
                 self._entries.move_to_end(name)
                 return entry
         # Opened outside the lock: on a sleeping disk it takes seconds.
-        descriptor = posix.open_file(self._directory / name, direct=self._direct)
+        descriptor = posix.open_file(
+            self._directory / name, direct=self._direct, read_only=self._read_only
+        )
         with self._lock:
             entry = self._entries.get(name)
             is_late = entry is not None  # another thread was faster

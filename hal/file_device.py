@@ -58,14 +58,23 @@ class FileDevice:
     """`hal.device.Device` on a directory. Made by `open`; see the protocol for the contract."""
 
     def __init__(
-        self, path: Path, facts: DeviceFacts, *, io_slots: int, descriptors_max: int
+        self,
+        path: Path,
+        facts: DeviceFacts,
+        *,
+        io_slots: int,
+        descriptors_max: int,
+        read_only: bool = False,
     ) -> None:
         assert 1 <= io_slots <= _LIMITER_SLOTS_MAX
         self._path = path
         self._facts = facts
         self._io_slots = trio.CapacityLimiter(io_slots)
         self._descriptors = DescriptorCache(
-            path, direct=facts.direct_io, descriptors_max=descriptors_max
+            path,
+            direct=facts.direct_io,
+            read_only=read_only,
+            descriptors_max=descriptors_max,
         )
         self._flush_locks: dict[str, trio.Lock] = {}
         self._poisoned: dict[str, str] = {}
@@ -80,6 +89,7 @@ class FileDevice:
         io_slots: int,
         allow_buffered: bool = False,
         descriptors_max: int = DESCRIPTORS_MAX,
+        read_only: bool = False,
     ) -> Self:
         """Probe a directory and open it as a device.
 
@@ -88,17 +98,21 @@ class FileDevice:
             io_slots: How many operations run at once: the device's useful queue depth.
             allow_buffered: Accept a file system without direct I/O.
             descriptors_max: How many files stay open between operations.
+            read_only: Write nothing, not even the probe's scratch file, so that a file system that
+                is mounted for reading alone will do; every write then ends in a `DeviceError`.
 
         Raises:
             DeviceUnsuitable: See `hal.probe`.
         """
 
         def probe() -> DeviceFacts:
-            return probe_directory(path, allow_buffered=allow_buffered)
+            return probe_directory(path, allow_buffered=allow_buffered, read_only=read_only)
 
         # The probe is the device's first operation: a limiter of one stands in for its own.
         facts = await trio.to_thread.run_sync(probe, limiter=trio.CapacityLimiter(1))
-        return cls(path, facts, io_slots=io_slots, descriptors_max=descriptors_max)
+        return cls(
+            path, facts, io_slots=io_slots, descriptors_max=descriptors_max, read_only=read_only
+        )
 
     @property
     def name(self) -> str:

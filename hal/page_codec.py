@@ -38,6 +38,7 @@ __all__ = [
     "RecordHeader",
     "RecordKind",
     "annex_of",
+    "check_header",
     "decode_header",
     "encode_header",
     "find_blemish",
@@ -363,6 +364,16 @@ def find_blemish(record: memoryview, *, where: str = "record") -> str | None:
     if padding != _ZEROS[: len(padding)]:
         return "the padding is not zero"
     return None
+
+
+def check_header(block: memoryview, *, expected: ExpectedRecord, where: str) -> RecordHeader:
+    """The header in a record's first block, if it is the one the catalog names; see `open_record`.
+
+    Raises:
+        PageCorrupt: It is not.
+        FormatUnknown: An intact record of a version that this program cannot read.
+    """
+    return _expected_header(block, expected, where)
 
 
 def _expected_header(block: memoryview, expected: ExpectedRecord, where: str) -> RecordHeader:

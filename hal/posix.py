@@ -46,17 +46,18 @@ _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 _libc.fallocate.restype = ctypes.c_int
 
 
-def open_file(path: Path, *, direct: bool) -> int:
-    """A descriptor of an existing regular file, for reading and writing.
+def open_file(path: Path, *, direct: bool, read_only: bool = False) -> int:
+    """A descriptor of an existing regular file.
 
     Args:
         path: The file; a symbolic link is refused.
         direct: Open with `O_DIRECT`.
+        read_only: For reading alone, as on a file system mounted so; else for writing as well.
 
     Raises:
         DeviceError: The file could not be opened; `__cause__` has the errno.
     """
-    return _open(path, direct=direct, extra_flags=0)
+    return _open(path, direct=direct, flags=os.O_RDONLY if read_only else os.O_RDWR)
 
 
 def create_file(path: Path, *, direct: bool) -> int:
@@ -66,11 +67,11 @@ def create_file(path: Path, *, direct: bool) -> int:
         DeviceFull: No room for the name.
         DeviceError: The name exists, or the file could not be made.
     """
-    return _open(path, direct=direct, extra_flags=os.O_CREAT | os.O_EXCL)
+    return _open(path, direct=direct, flags=os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
 
-def _open(path: Path, *, direct: bool, extra_flags: int) -> int:
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | extra_flags
+def _open(path: Path, *, direct: bool, flags: int) -> int:
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW
     if direct:
         flags |= os.O_DIRECT
     try:

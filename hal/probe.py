@@ -38,31 +38,32 @@ _ALIGNMENT_ASSUMED = DirectAlignment(
 _PATTERN = bytes(range(256)) * (RECORD_ALIGNMENT_BYTES // 256)
 
 
-def probe_directory(path: Path, *, allow_buffered: bool) -> DeviceFacts:
+def probe_directory(path: Path, *, allow_buffered: bool, read_only: bool = False) -> DeviceFacts:
     """What the directory's device can do. Blocking.
 
     Args:
-        path: An existing directory that may be written to.
+        path: An existing directory; unless `read_only` it may be written to.
         allow_buffered: Accept a file system without direct I/O (and, for tests, one in memory).
+        read_only: Find out by reading a file that is there; nothing is written.
 
     Raises:
         DeviceUnsuitable: Not a directory, not writable, in memory, without direct I/O, or with an
             alignment above 4,096.
     """
     try:
-        return _probe(path, allow_buffered=allow_buffered)
+        return _probe(path, allow_buffered=allow_buffered, read_only=read_only)
     except OSError as error:
         raise DeviceUnsuitable(str(path), f"cannot be probed: {error}") from error
 
 
-def _probe(path: Path, *, allow_buffered: bool) -> DeviceFacts:
+def _probe(path: Path, *, allow_buffered: bool, read_only: bool) -> DeviceFacts:
     if not path.is_dir():
         raise DeviceUnsuitable(str(path), "not a directory")
     in_memory = is_memory_filesystem(path)
     name = filesystem_name(path)
     if in_memory and not allow_buffered:
         raise DeviceUnsuitable(str(path), f"{name} keeps nothing over a restart")
-    alignment = None if in_memory else _try_direct(path)
+    alignment = None if in_memory else _try_direct(path, read_only=read_only)
     if alignment is None and not allow_buffered:
         raise DeviceUnsuitable(str(path), f"{name} refuses direct I/O")
     demanded = alignment or _ALIGNMENT_ASSUMED
@@ -81,8 +82,10 @@ def _probe(path: Path, *, allow_buffered: bool) -> DeviceFacts:
     )
 
 
-def _try_direct(path: Path) -> DirectAlignment | None:
+def _try_direct(path: Path, *, read_only: bool) -> DirectAlignment | None:
     """The alignment that direct I/O demands here; None where it does not work."""
+    if read_only:
+        return _try_direct_read(path) if _find_block(path) else _ALIGNMENT_ASSUMED
     try:
         return _try_direct_scratch(path)
     except DeviceFull:
@@ -115,15 +118,14 @@ def _try_direct_scratch(path: Path) -> DirectAlignment | None:
 
 def _try_direct_read(path: Path) -> DirectAlignment | None:
     """The same by reading a file that is there, such as a volume's superblock."""
-    sizes = posix.list_regular_files(path)
-    found = min((name for name in sizes if sizes[name] >= RECORD_ALIGNMENT_BYTES), default=None)
+    found = _find_block(path)
     if found is None:
         raise DeviceUnsuitable(str(path), "has no room to try direct I/O")
     alignment = find_direct_alignment(path / found) or _ALIGNMENT_ASSUMED
     if alignment.offset_bytes > RECORD_ALIGNMENT_BYTES:
         return alignment
     try:
-        descriptor = posix.open_file(path / found, direct=True)
+        descriptor = posix.open_file(path / found, direct=True, read_only=True)
     except DeviceError:
         return None
     try:
@@ -134,6 +136,12 @@ def _try_direct_read(path: Path) -> DirectAlignment | None:
     finally:
         posix.close_descriptor(descriptor, path / found)
     return alignment
+
+
+def _find_block(path: Path) -> str | None:
+    """The name of a file that holds a whole block, None where there is none."""
+    sizes = posix.list_regular_files(path)
+    return min((name for name in sizes if sizes[name] >= RECORD_ALIGNMENT_BYTES), default=None)
 
 
 def _has_direct_round_trip(scratch: Path) -> bool:

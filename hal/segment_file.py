@@ -12,13 +12,24 @@ from typing import TYPE_CHECKING
 from hal.buffers import AlignedBuffer
 from hal.errors import DeviceFull, HalError
 from hal.geometry import RECORD_BYTES_MAX, align_down
-from hal.segment import SEGMENT_HEADER_BYTES, encode_segment_header, format_segment_name
+from hal.segment import (
+    SEGMENT_HEADER_BYTES,
+    decode_segment_header,
+    encode_segment_header,
+    format_segment_name,
+)
 
 if TYPE_CHECKING:
     from hal.device import Device
     from hal.segment import SegmentHeader
 
-__all__ = ["SEGMENT_BYTES_MIN", "create_segment_file", "plan_segment_bytes"]
+__all__ = [
+    "SEGMENT_BYTES_MIN",
+    "create_segment_file",
+    "load_segment_header",
+    "plan_segment_bytes",
+    "write_segment_header",
+]
 
 SEGMENT_BYTES_MIN = 8 * 1024 * 1024  # holds one full record; smaller ones only cost names
 assert SEGMENT_BYTES_MIN >= SEGMENT_HEADER_BYTES + RECORD_BYTES_MAX
@@ -75,10 +86,7 @@ async def create_segment_file(
         record_bytes=record_bytes,
     )
     try:
-        with AlignedBuffer(SEGMENT_HEADER_BYTES) as buffer:
-            buffer.view[:] = encode_segment_header(header)
-            await device.write(name, 0, buffer.view)
-        await device.flush(name)
+        await write_segment_header(device, header)
         await device.flush_directory()
     except HalError:
         # The first error is the one to report, also where the removal fails too.
@@ -112,3 +120,30 @@ async def _preallocate(
             free_bytes = keep_free_bytes + size_bytes - 1
         else:
             return size_bytes
+
+
+async def write_segment_header(device: Device, header: SegmentHeader) -> None:
+    """Write the first block of the file that `header` names.
+
+    Durability: durable on return; the file's name is `flush_directory`'s matter.
+
+    Raises:
+        HalError: It could not be written or flushed.
+    """
+    name = format_segment_name(header.segment_id, header.segment_uuid)
+    with AlignedBuffer(SEGMENT_HEADER_BYTES) as buffer:
+        buffer.view[:] = encode_segment_header(header)
+        await device.write(name, 0, buffer.view)
+    await device.flush(name)
+
+
+async def load_segment_header(device: Device, name: str) -> SegmentHeader:
+    """What a segment file's first block says.
+
+    Raises:
+        FormatUnknown, PageCorrupt: It says nothing, or is damaged.
+        MediumError: It cannot be read.
+    """
+    with AlignedBuffer(SEGMENT_HEADER_BYTES) as buffer:
+        await device.read_into(name, 0, buffer.view)
+        return decode_segment_header(buffer.view, where=f"{device.name}/{name}")

@@ -26,7 +26,7 @@ from hal.superblock import (
 if TYPE_CHECKING:
     from hal.device import Device
 
-__all__ = ["load_superblock", "write_superblock"]
+__all__ = ["find_damaged_copies", "load_superblock", "mend_superblock", "write_superblock"]
 
 _FILE_BYTES = COPY_COUNT * SUPERBLOCK_BYTES
 _NAMED_MAX = 3  # foreign files named in a message
@@ -91,3 +91,41 @@ async def load_superblock(device: Device) -> Superblock:
     with AlignedBuffer(_FILE_BYTES) as buffer:
         await device.read_into(SUPERBLOCK_NAME, 0, buffer.view)
         return decode_superblock(buffer.view, where=where)
+
+
+async def find_damaged_copies(device: Device) -> tuple[int, ...]:
+    """Indexes of the superblock's copies that are not intact; one at most on a volume that opens.
+
+    Raises:
+        FormatUnknown: As `load_superblock`.
+    """
+    await load_superblock(device)
+    with AlignedBuffer(_FILE_BYTES) as buffer:
+        await device.read_into(SUPERBLOCK_NAME, 0, buffer.view)
+        return _find_damaged(buffer.view, where=device.name)
+
+
+async def mend_superblock(device: Device) -> None:
+    """Write the intact copy over a damaged one; nothing happens where both are intact.
+
+    Durability: durable on return. The intact copy is not touched.
+
+    Raises:
+        FormatUnknown: As `load_superblock`.
+        HalError: The copy could not be written.
+    """
+    await load_superblock(device)
+    with AlignedBuffer(_FILE_BYTES) as buffer:
+        await device.read_into(SUPERBLOCK_NAME, 0, buffer.view)
+        for index in _find_damaged(buffer.view, where=device.name):
+            intact = buffer.view[(1 - index) * SUPERBLOCK_BYTES :][:SUPERBLOCK_BYTES]
+            await device.write(SUPERBLOCK_NAME, index * SUPERBLOCK_BYTES, intact)
+            await device.flush(SUPERBLOCK_NAME)
+
+
+def _find_damaged(view: memoryview, *, where: str) -> tuple[int, ...]:
+    blocks = [view[start : start + SUPERBLOCK_BYTES] for start in (0, SUPERBLOCK_BYTES)]
+    # A block alone stands for a file whose other copy is missing.
+    return tuple(
+        index for index, block in enumerate(blocks) if find_superblock(block, where=where) is None
+    )

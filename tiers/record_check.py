@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hal import page_codec
 from hal.errors import FormatUnknown, MediumError, PageCorrupt
+from hal.geometry import RECORD_ALIGNMENT_BYTES
 from hal.page_codec import find_blemish, open_record
 from tiers.page_store import READ_ATTEMPTS, expect_record
 from tiers.scrub_records import Condition, RecordVerdict
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from hal.volume import Volume
     from tiers.records import StoredPage
 
-__all__ = ["check_record"]
+__all__ = ["check_header", "check_record"]
 
 _SOUND = RecordVerdict(condition=Condition.SOUND)
 
@@ -40,6 +42,41 @@ async def check_record(volume: Volume, page: StoredPage, target: memoryview) -> 
         if verdict.condition is Condition.SOUND:
             break
     return verdict
+
+
+async def check_header(volume: Volume, page: StoredPage, target: memoryview) -> RecordVerdict:
+    """The condition of a page's record as far as its header tells; see `check_record`.
+
+    Args:
+        volume: Where the page lies.
+        page: As the catalog has it.
+        target: Aligned memory of at least 4,096 bytes; borrowed until return.
+
+    Raises:
+        HalError: The device as a whole does not work.
+    """
+    verdict = _SOUND
+    for _ in range(READ_ATTEMPTS):
+        verdict = await _look_at_header(volume, page, target)
+        if verdict.condition is Condition.SOUND:
+            break
+    return verdict
+
+
+async def _look_at_header(volume: Volume, page: StoredPage, target: memoryview) -> RecordVerdict:
+    block = target[:RECORD_ALIGNMENT_BYTES]
+    where = str(page.extent)
+    try:
+        expected = await expect_record(volume, page)
+        await volume.read(page.extent, block)
+        page_codec.check_header(block, expected=expected, where=where)
+    except MediumError as error:
+        return RecordVerdict(condition=Condition.UNREADABLE, reason=error.reason)
+    except PageCorrupt as error:
+        return RecordVerdict(condition=Condition.CORRUPT, reason=error.reason)
+    except FormatUnknown as error:
+        return RecordVerdict(condition=Condition.CORRUPT, reason=f"holds {error.found}")
+    return _SOUND
 
 
 async def _look(volume: Volume, page: StoredPage, target: memoryview) -> RecordVerdict:

@@ -24,12 +24,30 @@ from appliance.catalog.usage import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Select
 
-__all__ = ["FINDINGS_MAX", "check_catalog", "check_usage"]
+__all__ = [
+    "FINDINGS_MAX",
+    "check_catalog",
+    "check_usage",
+    "select_wrong_current",
+    "select_wrong_references",
+]
 
 # A damaged catalog may have a finding per row; an operator needs the first ones.
 FINDINGS_MAX = 1_000
+
+# Every row that refers to a body, and so keeps it alive.
+_referring = union_all(
+    select(tables.versions.c.body_id).where(tables.versions.c.body_id.is_not(None)),
+    select(tables.version_bodies.c.body_id),
+    select(tables.part_bodies.c.body_id),
+).subquery("referring")
+_COUNTED = (
+    select(_referring.c.body_id, func.count().label("times"))
+    .group_by(_referring.c.body_id)
+    .subquery("counted")
+)
 
 
 def check_catalog(connection: Connection) -> list[Finding]:
@@ -99,31 +117,29 @@ def _check_uploads(connection: Connection) -> Iterator[Finding]:
         )
 
 
-def _check_references(connection: Connection) -> Iterator[Finding]:
+def select_wrong_references() -> Select[int, int, int, int | None]:
+    """Bodies whose count or death is wrong: id, count stored, count found, died."""
     b = tables.bodies.c
-    referring = union_all(
-        select(tables.versions.c.body_id).where(tables.versions.c.body_id.is_not(None)),
-        select(tables.version_bodies.c.body_id),
-        select(tables.part_bodies.c.body_id),
-    ).subquery("referring")
-    counted = (
-        select(referring.c.body_id, func.count().label("times"))
-        .group_by(referring.c.body_id)
-        .subquery("counted")
-    )
+    counted = _COUNTED
     found = func.coalesce(counted.c.times, literal(0))
-    wrong = (
+    return (
         select(b.body_id, b.reference_count, found, b.died_us)
         .select_from(tables.bodies.outerjoin(counted, b.body_id == counted.c.body_id))
         .where((b.reference_count != found) | ((b.reference_count == 0) != b.died_us.is_not(None)))
         .limit(FINDINGS_MAX)
     )
-    for body_id, stored, times, died_us in connection.execute(wrong):
+
+
+def _check_references(connection: Connection) -> Iterator[Finding]:
+    b = tables.bodies.c
+    for body_id, stored, times, died_us in connection.execute(select_wrong_references()):
         yield Finding(
             kind="references",
             subject=f"body {body_id}",
             detail=f"{stored} counted, {times} found, died at {died_us}",
+            body_id=body_id,
         )
+    counted = _COUNTED
     orphans = (
         select(counted.c.body_id)
         .select_from(counted.outerjoin(tables.bodies, b.body_id == counted.c.body_id))
@@ -131,17 +147,23 @@ def _check_references(connection: Connection) -> Iterator[Finding]:
         .limit(FINDINGS_MAX)
     )
     for (body_id,) in connection.execute(orphans):
-        yield Finding(kind="references", subject=f"body {body_id}", detail="has no row")
+        yield Finding(
+            kind="missing body",
+            subject=f"body {body_id}",
+            detail="is referred to and has no row",
+            body_id=body_id,
+        )
 
 
-def _check_current(connection: Connection) -> Iterator[Finding]:
+def select_wrong_current() -> Select[int, bytes, int, bool]:
+    """Versions marked as current that are not, and the other way round."""
     v = tables.versions.c
     newest = (
         select(v.bucket_id, v.key, func.max(v.sequence).label("sequence"))
         .group_by(v.bucket_id, v.key)
         .subquery("newest")
     )
-    wrong = (
+    return (
         select(v.bucket_id, v.key, v.sequence, v.is_current)
         .select_from(
             tables.versions.join(
@@ -151,7 +173,10 @@ def _check_current(connection: Connection) -> Iterator[Finding]:
         .where(v.is_current != (v.sequence == newest.c.sequence))
         .limit(FINDINGS_MAX)
     )
-    for bucket_id, key, sequence, is_current in connection.execute(wrong):
+
+
+def _check_current(connection: Connection) -> Iterator[Finding]:
+    for bucket_id, key, sequence, is_current in connection.execute(select_wrong_current()):
         yield Finding(
             kind="current",
             subject=f"bucket {bucket_id} key {key!r}",
@@ -179,4 +204,5 @@ def _check_pages(connection: Connection) -> Iterator[Finding]:
             kind="pages",
             subject=f"body {body_id}",
             detail=f"{size_bytes} bytes, {page_bytes} in its pages",
+            body_id=body_id,
         )

@@ -11,9 +11,11 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import psycopg
 from psycopg import IsolationLevel
@@ -32,6 +34,7 @@ __all__ = [
     "hold_database",
     "is_sqlite",
     "make_reader_engine",
+    "make_view_engine",
     "make_writer_engine",
     "parse_url",
 ]
@@ -48,6 +51,10 @@ _WRITER_CACHE_KIB = 64 * 1024
 _READER_CACHE_KIB = 16 * 1024
 
 _SYNCHRONOUS_FULL = 2
+_FILE_MODE = 0o600  # sealed secrets and names of tenants: for its owner alone
+SERVER_APPLICATION = "thermocline"
+"""How every connection of a server calls itself to PostgreSQL."""
+INSPECTOR_APPLICATION = "thermocline-view"
 
 _COMMON_PRAGMAS = (
     f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}",
@@ -63,6 +70,14 @@ _WRITER_PRAGMAS = (
     f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}",
     f"PRAGMA journal_size_limit={_WAL_KEPT_BYTES}",
     f"PRAGMA cache_size=-{_WRITER_CACHE_KIB}",
+)
+_VIEW_PRAGMAS = (
+    f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}",
+    "PRAGMA cell_size_check=ON",
+    "PRAGMA trusted_schema=OFF",
+    "PRAGMA mmap_size=0",
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA query_only=ON",
 )
 _READER_PRAGMAS = (
     "PRAGMA wal_autocheckpoint=0",
@@ -111,10 +126,14 @@ def database_path(url: URL) -> Path:
 
 
 @contextmanager
-def hold_database(url: URL) -> Iterator[None]:
+def hold_database(url: URL, *, read_only: bool = False) -> Iterator[None]:
     """Keep every other process out of a SQLite catalog; PostgreSQL is meant to be shared.
 
-    The file is made, readable by its owner alone, where there is none.
+    Args:
+        url: The catalog.
+        read_only: Make and change nothing. Where there is no lock file no server ever ran, and
+            nobody is kept out. Else the database is made, readable by its owner alone, where there
+            is none.
 
     Raises:
         CatalogBusy: Another process has the catalog open.
@@ -124,22 +143,41 @@ def hold_database(url: URL) -> Iterator[None]:
         yield
         return
     path = database_path(url)
+    flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
     try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(f"{path}.lock", flags | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError as error:
+        if not read_only:
+            raise CatalogUnavailable(f"{path}: {error.strerror}") from error
+        yield
+        return
     except OSError as error:
-        raise CatalogUnavailable(f"{path}: {error.strerror}") from error
+        raise CatalogUnavailable(f"{path}.lock: {error.strerror}") from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise CatalogBusy(f"{path} is open in another process") from error
+            raise CatalogBusy(
+                f"{path} is open in another process: stop the server (or command) that uses it"
+            ) from error
         # Under the lock and before SQLite opens it: closing any other descriptor of the file while
         # SQLite has it open would drop its POSIX locks. Source: sqlite.org/howtocorrupt section 2.2
-        path.touch(mode=0o600)
-        path.chmod(0o600)
+        if not read_only:
+            _keep_private(path)
         yield
     finally:
         os.close(lock)
+
+
+def _keep_private(path: Path) -> None:
+    """Make the file where there is none, for its owner alone; one that is right is not touched."""
+    try:
+        if not path.exists():
+            path.touch(mode=_FILE_MODE)
+        if stat.S_IMODE(path.stat().st_mode) != _FILE_MODE:
+            path.chmod(_FILE_MODE)
+    except OSError as error:
+        raise CatalogUnavailable(f"{path}: {error.strerror}") from error
 
 
 def make_writer_engine(url: URL) -> Engine:
@@ -158,6 +196,45 @@ def make_reader_engine(url: URL, *, connections: int) -> Engine:
             url, _READER_PRAGMAS, _READER_WANTED, connections=connections, begin="DEFERRED"
         )
     return _postgres_engine(url, connections=connections, is_writer=False)
+
+
+def make_view_engine(url: URL) -> Engine:
+    """An engine of one connection that changes nothing at all, not even a file's time.
+
+    SQLite: a catalog without a log is read as an immutable file. One with a log, of a server that
+    was killed, is read through it: with the index of the log that the server left, or else with one
+    that is made for it and is the caller's to remove.
+    """
+    if not is_sqlite(url):
+        return _postgres_engine(
+            url, connections=1, is_writer=False, application=INSPECTOR_APPLICATION
+        )
+    path = database_path(url)
+    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    option = "immutable=1"
+    if log.exists() and log.stat().st_size:
+        # Source: sqlite.org/src, os_unix.c: with readonly_shm the index is opened for reading and
+        # made anew in memory. It must exist for that.
+        option = "readonly_shm=1" if index.exists() else ""
+    place = quote(str(path.absolute()))
+    engine = create_engine(
+        "sqlite+pysqlite://",
+        creator=lambda: sqlite3.connect(
+            f"file:{place}?mode=ro&{option}", uri=True, check_same_thread=False
+        ),
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=0,
+    )
+
+    def prepare(connection: object, _record: object) -> None:
+        assert isinstance(connection, sqlite3.Connection)
+        connection.isolation_level = None
+        for pragma in (*_VIEW_PRAGMAS, f"PRAGMA cache_size=-{_READER_CACHE_KIB}"):
+            connection.execute(pragma)
+
+    event.listen(engine, "connect", prepare)
+    return engine
 
 
 def _sqlite_engine(
@@ -199,7 +276,9 @@ def _sqlite_engine(
     return engine
 
 
-def _postgres_engine(url: URL, *, connections: int, is_writer: bool) -> Engine:
+def _postgres_engine(
+    url: URL, *, connections: int, is_writer: bool, application: str = SERVER_APPLICATION
+) -> Engine:
     # A reader sees one snapshot for its whole unit; a writer sees, statement by statement, what
     # others committed before it got the tenant's lock.
     level = IsolationLevel.READ_COMMITTED if is_writer else IsolationLevel.REPEATABLE_READ
@@ -208,7 +287,7 @@ def _postgres_engine(url: URL, *, connections: int, is_writer: bool) -> Engine:
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,
-        connect_args={"application_name": "thermocline"},
+        connect_args={"application_name": application},
     )
 
     def prepare(connection: object, _record: object) -> None:

@@ -259,11 +259,14 @@ class Finding:
     """Something that `check` found wrong.
 
     Attributes:
-        kind: Which check: `integrity`, `foreign key`, `usage`, `references`, `current`.
+        kind: Which check: `integrity`, `foreign key`, `usage`, `references`, `missing body`,
+            `current`, `pages`.
         subject: What it is about, such as a table, bucket or body.
         detail: Found and expected, in words.
+        body_id: The body it is about, if it is about one.
     """
 
     kind: str
     subject: str
     detail: str
+    body_id: int | None = None

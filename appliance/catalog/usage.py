@@ -35,6 +35,7 @@ __all__ = [
     "recompute",
     "recompute_bucket_usage",
     "recompute_tenant_usage",
+    "recompute_uploads",
 ]
 
 _t = tables.tenants.c
@@ -246,6 +247,18 @@ def recompute_tenant_usage(connection: Connection) -> dict[TenantId, Usage]:
             bucket_count=usage.bucket_count + 1,
         )
     return found
+
+
+def recompute_uploads(connection: Connection) -> int:
+    """Set every tenant's count of open uploads to its rows; return how many were wrong."""
+    u = tables.uploads.c
+    opened = (
+        select(func.count())
+        .where(u.tenant_id == _t.tenant_id, u.completed_us.is_(None))
+        .scalar_subquery()
+    )
+    mend = update(tables.tenants).where(_t.open_upload_count != opened)
+    return connection.execute(mend.values(open_upload_count=opened)).rowcount
 
 
 def recompute(connection: Connection) -> int:

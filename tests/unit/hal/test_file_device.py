@@ -149,9 +149,9 @@ def test_two_threads_that_open_the_same_file_share_one_descriptor(
     both_inside = threading.Barrier(2, timeout=30)
     real = posix.open_file
 
-    def meet(path: Path, *, direct: bool) -> int:
+    def meet(path: Path, *, direct: bool, read_only: bool) -> int:
         both_inside.wait()
-        return real(path, direct=direct)
+        return real(path, direct=direct, read_only=read_only)
 
     monkeypatch.setattr(posix, "open_file", meet)
     seen = []
@@ -264,7 +264,7 @@ async def test_a_slashed_name_is_a_programmers_error(device: FileDevice) -> None
 async def test_buffered_devices_work_where_they_are_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hal.probe._try_direct", lambda _path: None)
+    monkeypatch.setattr("hal.probe._try_direct", lambda _path, **_options: None)
     device = await FileDevice.open(tmp_path, io_slots=1, allow_buffered=True)
     await device.create_file("a", size_bytes=BLOCK)
     await device.write("a", 0, aligned(b"x" * BLOCK))

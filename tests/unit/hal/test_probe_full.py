@@ -62,7 +62,7 @@ def test_a_full_disk_without_direct_io_is_refused(
 ) -> None:
     (full_path / "superblock").write_bytes(b"s" * 8192)
 
-    def refuse(path: Path, *, direct: bool) -> int:
+    def refuse(path: Path, *, direct: bool, read_only: bool = False) -> int:
         raise DeviceUnsuitable(str(path), "Invalid argument")
 
     monkeypatch.setattr(posix, "open_file", refuse)
