@@ -135,6 +135,7 @@ def _show_object(found: DamagedObject) -> DamagedObjectView:
         is_current=found.is_current,
         pages=tuple(
             DamagedPageView(
+                of_manifest=page.of_manifest,
                 part_number=page.part_number,
                 page_index=page.page_index,
                 first_byte=page.first_byte,

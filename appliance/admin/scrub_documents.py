@@ -71,12 +71,15 @@ class DamagedPageView:
     """A page of an object that was found bad.
 
     Attributes:
+        of_manifest: True where it holds no byte of the object, only what is said of it for a
+            rebuild of the catalog.
         part_number: Of the part that it belongs to; null in an object that was put in one piece.
         page_index: From 0, in the object or part; a page is 4 MiB.
         first_byte: Where it begins in the object, or in the part of an upload in progress.
         is_readable: True where only bytes beside the data are damaged and reads succeed.
     """
 
+    of_manifest: bool
     part_number: int | None
     page_index: int
     first_byte: int
@@ -89,10 +92,11 @@ class DamagedPageView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DamagedObjectView:
-    """A version of an object, or an upload in progress, with bad pages.
+    """A version of an object, an upload in progress, or a bucket's manifest, with bad pages.
 
     Attributes:
-        version_id: Null for an upload, whose `upload_id` is set instead.
+        key: Empty for a bucket.
+        version_id: Null for an upload, whose `upload_id` is set instead, and for a bucket.
         is_current: Whether it is what the key's readers get.
     """
 

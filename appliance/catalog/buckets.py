@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Integer, bindparam, delete, insert, select, update
 
 from appliance.catalog import tables
+from appliance.catalog.bodies import insert_body, release_body
 from appliance.catalog.errors import BucketMissing, BucketNotEmpty, BucketTaken
-from appliance.catalog.records import Bucket, BucketId, Versioning
+from appliance.catalog.records import Bucket, BucketId, BucketStatement, Versioning
 from appliance.catalog.uploads import discard_bucket_uploads
 from appliance.catalog.usage import lock_tenant
+from hal.records import BodyId
 from tenants.errors import QuotaExceeded
 from tenants.records import QuotaLimits, TenantId
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 __all__ = [
+    "attach_bucket_statement",
     "create_bucket",
     "delete_bucket",
     "find_bucket",
@@ -41,6 +45,7 @@ _COLUMNS = (
     _b.objects_max,
     _b.used_bytes,
     _b.object_count,
+    _b.manifest_body_id,
 )
 _FIND = select(*_COLUMNS).where(
     _b.tenant_id == bindparam("tenant"), _b.name == bindparam("bucket_name")
@@ -67,8 +72,15 @@ _BY_ID = _b.bucket_id == bindparam("bucket")
 _HIGHEST = "\U0010ffff"
 
 
-def create_bucket(connection: Connection, *, tenant_id: TenantId, name: str, now_us: int) -> Bucket:
-    """Make an empty, unversioned bucket without limits.
+def create_bucket(
+    connection: Connection,
+    *,
+    tenant_id: TenantId,
+    name: str,
+    now_us: int,
+    statement: BucketStatement | None = None,
+) -> Bucket:
+    """Make an empty, unversioned bucket without limits, stated by the manifest of `statement`.
 
     Raises:
         NoSuchTenant: The tenant is gone.
@@ -93,7 +105,7 @@ def create_bucket(connection: Connection, *, tenant_id: TenantId, name: str, now
     made = connection.execute(insert(tables.buckets), row).inserted_primary_key
     assert made is not None
     connection.execute(_COUNT_BUCKETS, {"tenant": tenant_id, "buckets_delta": 1})
-    return Bucket(
+    bucket = Bucket(
         bucket_id=BucketId(made[0]),
         tenant_id=tenant_id,
         name=name,
@@ -103,6 +115,7 @@ def create_bucket(connection: Connection, *, tenant_id: TenantId, name: str, now
         used_bytes=0,
         object_count=0,
     )
+    return _attach(connection, bucket, statement)
 
 
 def find_bucket(connection: Connection, *, tenant_id: TenantId, name: str) -> Bucket | None:
@@ -150,13 +163,22 @@ def delete_bucket(connection: Connection, *, tenant_id: TenantId, name: str, now
     aliases = tables.bucket_aliases
     connection.execute(delete(aliases).where(aliases.c.bucket_id == bucket.bucket_id))
     connection.execute(delete(tables.buckets).where(_BY_ID), {"bucket": bucket.bucket_id})
+    if bucket.manifest_body_id is not None:
+        release_body(connection, bucket.manifest_body_id, now_us=now_us)
     connection.execute(_COUNT_BUCKETS, {"tenant": tenant_id, "buckets_delta": -1})
 
 
 def set_versioning(
-    connection: Connection, *, tenant_id: TenantId, name: str, versioning: Versioning
+    connection: Connection,
+    *,
+    tenant_id: TenantId,
+    name: str,
+    versioning: Versioning,
+    statement: BucketStatement | None = None,
 ) -> Bucket:
     """Enable or suspend versioning. `OFF` cannot be returned to.
+
+    The bucket gets the manifest of `statement`, where that is true of it then.
 
     Raises:
         BucketMissing: The tenant has no such bucket.
@@ -167,13 +189,20 @@ def set_versioning(
         update(tables.buckets).where(_BY_ID).values(versioning=versioning.value),
         {"bucket": bucket.bucket_id},
     )
-    return _load_locked(connection, tenant_id, name)
+    return _attach(connection, _load_locked(connection, tenant_id, name), statement)
 
 
 def set_bucket_quota(
-    connection: Connection, *, tenant_id: TenantId, name: str, limits: QuotaLimits
+    connection: Connection,
+    *,
+    tenant_id: TenantId,
+    name: str,
+    limits: QuotaLimits,
+    statement: BucketStatement | None = None,
 ) -> Bucket:
     """Set a bucket's hard limits of bytes and objects; what is above already stays.
+
+    The bucket gets the manifest of `statement`, where that is true of it then.
 
     Raises:
         BucketMissing: The tenant has no such bucket.
@@ -185,7 +214,35 @@ def set_bucket_quota(
         .values(bytes_max=limits.bytes_max, objects_max=limits.objects_max),
         {"bucket": bucket.bucket_id},
     )
-    return _load_locked(connection, tenant_id, name)
+    return _attach(connection, _load_locked(connection, tenant_id, name), statement)
+
+
+def attach_bucket_statement(
+    connection: Connection, *, tenant_id: TenantId, name: str, statement: BucketStatement
+) -> Bucket:
+    """Give a bucket a manifest, in place of the one it has; not where it is not true of it.
+
+    Raises:
+        BucketMissing: The tenant has no such bucket.
+    """
+    return _attach(connection, _load_locked(connection, tenant_id, name), statement)
+
+
+def _attach(connection: Connection, bucket: Bucket, statement: BucketStatement | None) -> Bucket:
+    is_true = statement is not None and (statement.versioning, statement.limits) == (
+        bucket.versioning,
+        bucket.limits,
+    )
+    if statement is None or not is_true:
+        return bucket
+    insert_body(connection, bucket.tenant_id, statement.body)
+    connection.execute(
+        update(tables.buckets).where(_BY_ID).values(manifest_body_id=bindparam("manifest")),
+        {"bucket": bucket.bucket_id, "manifest": statement.body.body_id},
+    )
+    if bucket.manifest_body_id is not None:
+        release_body(connection, bucket.manifest_body_id, now_us=statement.at_us)
+    return replace(bucket, manifest_body_id=statement.body.body_id)
 
 
 def _load_locked(connection: Connection, tenant_id: TenantId, name: str) -> Bucket:
@@ -197,7 +254,10 @@ def _load_locked(connection: Connection, tenant_id: TenantId, name: str) -> Buck
 
 
 def _decode(row: Sequence[object]) -> Bucket:
-    bucket_id, tenant_id, name, created_us, versioning, bytes_max, objects_max, used, count = row
+    bucket_id, tenant_id, name, created_us, versioning, bytes_max, objects_max, used, count = row[
+        :9
+    ]
+    manifest_body_id = row[9]
     assert isinstance(bucket_id, int)
     assert isinstance(tenant_id, int)
     assert isinstance(name, str)
@@ -207,6 +267,7 @@ def _decode(row: Sequence[object]) -> Bucket:
     assert objects_max is None or isinstance(objects_max, int)
     assert isinstance(used, int)
     assert isinstance(count, int)
+    assert manifest_body_id is None or isinstance(manifest_body_id, int)
     return Bucket(
         bucket_id=BucketId(bucket_id),
         tenant_id=TenantId(tenant_id),
@@ -216,4 +277,5 @@ def _decode(row: Sequence[object]) -> Bucket:
         limits=QuotaLimits(bytes_max=bytes_max, objects_max=objects_max),
         used_bytes=used,
         object_count=count,
+        manifest_body_id=None if manifest_body_id is None else BodyId(manifest_body_id),
     )

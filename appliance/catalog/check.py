@@ -40,6 +40,10 @@ FINDINGS_MAX = 1_000
 # Every row that refers to a body, and so keeps it alive.
 _referring = union_all(
     select(tables.versions.c.body_id).where(tables.versions.c.body_id.is_not(None)),
+    *(
+        select(owner.c.manifest_body_id).where(owner.c.manifest_body_id.is_not(None))
+        for owner in (tables.versions, tables.buckets)
+    ),
     select(tables.version_bodies.c.body_id),
     select(tables.part_bodies.c.body_id),
 ).subquery("referring")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, Integer, bindparam, func, literal, null, select
+from sqlalchemy import BigInteger, Integer, LargeBinary, bindparam, func, literal, null, select
 
 from appliance.catalog import tables
 from appliance.catalog.version_rows import format_shown_id
@@ -17,11 +17,18 @@ from hal.records import VolumeId
 from tiers.records import PAGE_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
-__all__ = ["DamageReport", "DamagedObject", "DamagedPage", "list_damaged_objects"]
+__all__ = [
+    "BodyOwner",
+    "DamageReport",
+    "DamagedObject",
+    "DamagedPage",
+    "list_body_owners",
+    "list_damaged_objects",
+]
 
 # Of pages and of places that refer to them, in one report: a lost segment has more than anybody
 # reads, and SQLite takes 32,766 parameters in one statement.
@@ -43,6 +50,8 @@ class DamagedPage:
     """A page of an object that was set aside.
 
     Attributes:
+        of_manifest: True where it holds no byte of the object but what is said of it to rebuild a
+            catalog; the fields of its place mean the manifest's then.
         part_number: Of the part it belongs to, None in an object of one body.
         page_index: 0-based, in the body or part.
         first_byte: Where the page begins in the object, or in the part of an upload.
@@ -51,6 +60,7 @@ class DamagedPage:
         found_us: Microseconds since 1970.
     """
 
+    of_manifest: bool
     part_number: int | None
     page_index: int
     first_byte: int
@@ -63,10 +73,11 @@ class DamagedPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DamagedObject:
-    """A version, or an upload in progress, with pages in quarantine.
+    """A version, an upload in progress or a bucket's manifest, with pages in quarantine.
 
     Attributes:
-        version_id: As S3 shows it; None for an upload.
+        key: Empty for a bucket.
+        version_id: As S3 shows it; None for an upload and for a bucket.
         upload_id: None for a version.
         is_current: Whether it is what a GET without version id is answered with.
         pages: By place in the object.
@@ -79,6 +90,17 @@ class DamagedObject:
     upload_id: str | None
     is_current: bool
     pages: tuple[DamagedPage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyOwner:
+    """A version, or an upload in progress, that refers to a body; see `DamagedObject`."""
+
+    tenant: str
+    bucket: str
+    key: bytes
+    version_id: str | None
+    upload_id: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +160,31 @@ _FIRST_BYTE_OF_PART = (
 )
 _VERSION = (_t.name, _bu.name, _v.key, _v.sequence, _v.is_null_version, _v.is_current)
 _REFERRERS = (
-    select(*_VERSION, null(), _v.body_id, null(), literal(0))
+    select(*_VERSION, null(), _v.body_id, null(), literal(0), literal(0))
     .select_from(tables.versions.join(_OWNED, _bu.bucket_id == _v.bucket_id))
     .where(_v.body_id.in_(_BODIES))
     .limit(_ROW_LIMIT),
-    select(*_VERSION, null(), _vb.body_id, _vb.part_number, _FIRST_BYTE)
+    select(*_VERSION, null(), _v.manifest_body_id, null(), literal(0), literal(1))
+    .select_from(tables.versions.join(_OWNED, _bu.bucket_id == _v.bucket_id))
+    .where(_v.manifest_body_id.in_(_BODIES))
+    .limit(_ROW_LIMIT),
+    select(
+        _t.name,
+        _bu.name,
+        literal(b"", LargeBinary),
+        literal(0),
+        literal(0),
+        literal(0),
+        null(),
+        _bu.manifest_body_id,
+        null(),
+        literal(0),
+        literal(1),
+    )
+    .select_from(_OWNED)
+    .where(_bu.manifest_body_id.in_(_BODIES))
+    .limit(_ROW_LIMIT),
+    select(*_VERSION, null(), _vb.body_id, _vb.part_number, _FIRST_BYTE, literal(0))
     .select_from(
         tables.version_bodies.join(tables.versions, _v.sequence == _vb.sequence).join(
             _OWNED, _bu.bucket_id == _v.bucket_id
@@ -161,6 +203,7 @@ _REFERRERS = (
         _pb.body_id,
         _pb.part_number,
         _FIRST_BYTE_OF_PART,
+        literal(0),
     )
     .select_from(
         tables.part_bodies.join(tables.uploads, _u.upload_number == _pb.upload_number).join(
@@ -170,7 +213,7 @@ _REFERRERS = (
     .where(_pb.body_id.in_(_BODIES))
     .limit(_ROW_LIMIT),
 )
-"""Tenant, bucket, key, sequence, null, current, upload id, body, part number, first byte."""
+"""Tenant, bucket, key, sequence, null, current, upload, body, part, first byte, of a manifest."""
 
 
 def list_damaged_objects(connection: Connection, *, limit: int) -> DamageReport:
@@ -199,6 +242,38 @@ def list_damaged_objects(connection: Connection, *, limit: int) -> DamageReport:
     )
 
 
+def list_body_owners(
+    connection: Connection, *, body_ids: Collection[int]
+) -> dict[int, tuple[BodyOwner, ...]]:
+    """Who refers to each of some bodies, at most `ROWS_MAX` of them; those without are left out.
+
+    Args:
+        connection: Of a snapshot.
+        body_ids: At most 30,000: SQLite takes 32,766 parameters in one statement.
+
+    Complexity: one reading of all versions.
+    """
+    found: dict[int, list[tuple[object, ...]]] = {}
+    for statement in _REFERRERS if body_ids else ():
+        for row in connection.execute(statement, {"bodies": list(body_ids), "row_limit": ROWS_MAX}):
+            found.setdefault(row[7], []).append(tuple(row[:7]))
+    return {
+        body_id: tuple(_make_owner(owner) for owner in sorted(set(owners), key=_order))
+        for body_id, owners in found.items()
+    }
+
+
+def _make_owner(owner: tuple[object, ...]) -> BodyOwner:
+    item = _make_object(owner, ())
+    return BodyOwner(
+        tenant=item.tenant,
+        bucket=item.bucket,
+        key=item.key,
+        version_id=item.version_id,
+        upload_id=item.upload_id,
+    )
+
+
 def _order(owner: tuple[object, ...]) -> tuple[str, str, bytes, int, str]:
     tenant, bucket, key, sequence, _, _, upload_id = owner
     assert isinstance(key, bytes)
@@ -211,7 +286,7 @@ def _make_object(owner: tuple[object, ...], pages: Sequence[DamagedPage]) -> Dam
     assert isinstance(key, bytes)
     assert isinstance(sequence, int)
     version_id = None
-    if upload_id is None:
+    if upload_id is None and sequence:
         version_id = format_shown_id(sequence, is_null_version=bool(is_null_version))
     return DamagedObject(
         tenant=str(tenant),
@@ -228,7 +303,7 @@ def _iter_pages(
     referrer: Sequence[object], by_body: Mapping[int, Sequence[Sequence[object]]]
 ) -> Iterator[DamagedPage]:
     """The bad pages of the body that a row refers to, by their place in the object."""
-    body_id, part_number, body_first_byte = referrer[7:]
+    body_id, part_number, body_first_byte, of_manifest = referrer[7:]
     assert isinstance(body_id, int)
     assert part_number is None or isinstance(part_number, int)
     for _, page_index, payload_bytes, volume_id, is_readable, reason, found_us in by_body[body_id]:
@@ -237,6 +312,7 @@ def _iter_pages(
         assert isinstance(volume_id, int)
         assert isinstance(found_us, int)
         yield DamagedPage(
+            of_manifest=bool(of_manifest),
             part_number=part_number,
             page_index=page_index,
             # PostgreSQL sums up to a decimal.

@@ -20,6 +20,7 @@ __all__ = [
     "BodySlice",
     "Bucket",
     "BucketId",
+    "BucketStatement",
     "Checksum",
     "ChecksumType",
     "DeleteOutcome",
@@ -31,6 +32,7 @@ __all__ = [
     "UploadRecord",
     "VersionAttributes",
     "VersionRecord",
+    "VersionStatement",
     "Versioning",
     "VolumeRow",
     "WriteConditions",
@@ -68,7 +70,12 @@ class Checksum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """A bucket of one tenant, with its exact usage."""
+    """A bucket of one tenant, with its exact usage.
+
+    Attributes:
+        manifest_body_id: The manifest that states it in the segments, None where none does or
+            nobody looked.
+    """
 
     bucket_id: BucketId
     tenant_id: TenantId
@@ -78,6 +85,7 @@ class Bucket:
     limits: QuotaLimits
     used_bytes: int
     object_count: int
+    manifest_body_id: BodyId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +127,10 @@ class VersionRecord:
         body_id: The only body, or None where `list_slices` must be asked (multipart) and for
             delete markers.
         part_count: Parts of a multipart object, None for others.
+        manifest_body_id: The manifest that states it in the segments; None where its body's annex
+            does, or nothing.
+        origin_id: The body or manifest that stated it first, where that is not the manifest's own
+            body; see `appliance.objects.manifest.VersionManifest`.
     """
 
     bucket_id: BucketId
@@ -134,6 +146,13 @@ class VersionRecord:
     checksum: Checksum | None
     body_id: BodyId | None
     part_count: int | None
+    manifest_body_id: BodyId | None = None
+    origin_id: BodyId | None = None
+
+    @property
+    def stated_id(self) -> BodyId | None:
+        """The body or manifest by which the segments knew the version first, None for none."""
+        return self.origin_id or self.manifest_body_id or self.body_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +162,38 @@ class NewBody:
     body_id: BodyId
     size_bytes: int
     pages: tuple[StoredPage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionStatement:
+    """A written manifest of a version, and what of it the commit may find otherwise.
+
+    A unit takes the manifest only where all of it is true; who asked sees in the outcome whether it
+    was, and states the version anew where not.
+
+    Attributes:
+        body: The manifest's.
+        slices: The version's bodies.
+        origin_id: As the manifest has it.
+        at_us: When a manifest that this one replaces dies.
+    """
+
+    body: NewBody
+    is_null_version: bool
+    attributes: VersionAttributes
+    slices: tuple[BodySlice, ...]
+    origin_id: BodyId | None
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketStatement:
+    """A written manifest of a bucket; see `VersionStatement`."""
+
+    body: NewBody
+    versioning: Versioning
+    limits: QuotaLimits
+    at_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,10 +240,12 @@ class DeleteOutcome:
         version_id: The version removed (a delete of a version) or the delete marker made; None
             where nothing is shown (unversioned bucket).
         is_delete_marker: True where a marker was made, or the removed version was one.
+        manifest_body_id: Of the marker that was made, None where it has none.
     """
 
     version_id: str | None
     is_delete_marker: bool
+    manifest_body_id: BodyId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,6 +150,7 @@ buckets = Table(
     Column("objects_max", _BIG),
     Column("used_bytes", _BIG, nullable=False),
     Column("object_count", _BIG, nullable=False),
+    Column("manifest_body_id", _BIG),
     UniqueConstraint("tenant_id", "name"),
     sqlite_autoincrement=True,
 )
@@ -191,6 +192,8 @@ versions = Table(
     Column("checksum_type", Text),
     Column("body_id", _BIG),
     Column("part_count", Integer),
+    Column("manifest_body_id", _BIG),
+    Column("origin_id", _BIG),
     UniqueConstraint("sequence"),
     sqlite_with_rowid=False,
 )

@@ -23,7 +23,7 @@ from appliance.catalog.bodies import (
 )
 from appliance.catalog.dialects import allocate_sequence
 from appliance.catalog.errors import PartInvalid, PartOrderInvalid, PartTooSmall, UploadMissing
-from appliance.catalog.records import PartRecord, PutOutcome, UploadRecord
+from appliance.catalog.records import BodySlice, PartRecord, PutOutcome, UploadRecord
 from appliance.catalog.upload_rows import (
     UPLOAD_COLUMNS,
     ListedPart,
@@ -34,7 +34,14 @@ from appliance.catalog.upload_rows import (
 )
 from appliance.catalog.usage import charge, charge_uploads, lock_bucket
 from appliance.catalog.version_rows import decode_checksum, encode_attributes, encode_checksum
-from appliance.catalog.versions import Content, find_version, install_version, judge
+from appliance.catalog.versions import (
+    Content,
+    find_version,
+    install_version,
+    judge,
+    list_slices_of,
+)
+from hal.records import BodyId
 from tenants.errors import QuotaExceeded
 
 if TYPE_CHECKING:
@@ -43,10 +50,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from appliance.catalog.records import (
-        BodySlice,
         BucketId,
         Checksum,
         NewBody,
+        VersionStatement,
         WriteConditions,
     )
     from tenants.records import TenantId
@@ -61,6 +68,7 @@ __all__ = [
     "expire_completed",
     "find_upload",
     "list_parts",
+    "plan_completion",
     "put_part",
 ]
 
@@ -131,6 +139,11 @@ _DISCARD_BUCKET = (
     delete(tables.part_bodies).where(_pb.upload_number.in_(_of_bucket)),
     delete(tables.parts).where(_p.upload_number.in_(_of_bucket)),
     delete(tables.uploads).where(_u.bucket_id == bindparam("bucket")),
+)
+_ALL_BODIES = (
+    select(_pb.part_number, _pb.ordinal, _pb.body_id, _pb.size_bytes)
+    .where(_pb.upload_number == bindparam("upload"))
+    .order_by(_pb.part_number, _pb.ordinal)
 )
 _INSERT_PART = insert(tables.parts)
 _INSERT_PART_BODY = insert(tables.part_bodies)
@@ -302,13 +315,15 @@ def complete_upload(  # noqa: PLR0913 - where, what, and when
     minimum_part_bytes: int,
     conditions: WriteConditions,
     now_us: int,
+    statement: VersionStatement | None = None,
 ) -> PutOutcome:
     """Make the listed parts one version; parts not listed die.
 
     Called again with the same list it gives the same outcome, until `expire_completed`. `listed`
     has at least one part; a checksum of None in it is not compared. `compute` is pure and gives the
     object's ETag and checksum; what it raises is raised here. `minimum_part_bytes` is asked of
-    every part but the last.
+    every part but the last. The version gets the manifest of `statement`, where that is of the
+    very bodies that the parts have now.
 
     Raises:
         BucketMissing: The tenant's bucket is gone.
@@ -351,6 +366,9 @@ def complete_upload(  # noqa: PLR0913 - where, what, and when
         checksum=checksum,
         body_id=None,
         part_count=len(chosen),
+        statement=statement
+        if statement is not None and statement.slices == tuple(list_slices_of(connection, sequence))
+        else None,
     )
     outcome = install_version(
         connection,
@@ -370,6 +388,50 @@ def complete_upload(  # noqa: PLR0913 - where, what, and when
         {"upload": number, "at": now_us, "digest": digest, "result": encode_result(outcome)},
     )
     return outcome
+
+
+def plan_completion(
+    connection: Connection,
+    *,
+    bucket_id: BucketId,
+    key: bytes,
+    upload_id: str,
+    listed: Sequence[ListedPart],
+    minimum_part_bytes: int,
+) -> tuple[list[PartRecord], tuple[BodySlice, ...]] | None:
+    """What `complete_upload` would make now: the chosen parts and their bodies; changes nothing.
+
+    None where it would refuse, or answer a retry: let it speak.
+    """
+    found = _find(connection, bucket_id, key, upload_id)
+    if found is None or found[2] is not None:
+        return None
+    number = found[1]
+    stored = {
+        row[0]: _decode_part(tuple(row))
+        for row in connection.execute(_ALL_PARTS, {"upload": number})
+    }
+    try:
+        chosen = _choose(listed, stored, minimum_part_bytes)
+    except (PartInvalid, PartOrderInvalid, PartTooSmall):
+        return None
+    checksums = {part.part_number: part.checksum for part in chosen}
+    slices = []
+    for part_number, ordinal, body_id, size_bytes in connection.execute(
+        _ALL_BODIES, {"upload": number}
+    ):
+        if part_number not in checksums:
+            continue
+        checksum = checksums[part_number]
+        slices.append(
+            BodySlice(
+                body_id=BodyId(body_id),
+                size_bytes=size_bytes,
+                part_number=part_number,
+                part_checksum=checksum.value if checksum is not None and ordinal == 0 else None,
+            )
+        )
+    return chosen, tuple(slices)
 
 
 def abort_upload(

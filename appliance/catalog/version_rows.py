@@ -57,6 +57,8 @@ VERSION_COLUMNS = (
     _v.checksum_type,
     _v.body_id,
     _v.part_count,
+    _v.manifest_body_id,
+    _v.origin_id,
 )
 """What `decode_version` takes, in this order."""
 
@@ -88,6 +90,8 @@ def decode_version(row: Sequence[object]) -> VersionRecord:
         kind,
         body_id,
         part_count,
+        manifest_body_id,
+        origin_id,
     ) = row
     assert isinstance(bucket_id, int)
     assert isinstance(key, bytes)
@@ -99,6 +103,8 @@ def decode_version(row: Sequence[object]) -> VersionRecord:
     assert attributes is None or isinstance(attributes, str)
     assert body_id is None or isinstance(body_id, int)
     assert part_count is None or isinstance(part_count, int)
+    assert manifest_body_id is None or isinstance(manifest_body_id, int)
+    assert origin_id is None or isinstance(origin_id, int)
     return VersionRecord(
         bucket_id=BucketId(bucket_id),
         key=key,
@@ -113,6 +119,8 @@ def decode_version(row: Sequence[object]) -> VersionRecord:
         checksum=decode_checksum(algorithm, value, kind),
         body_id=None if body_id is None else BodyId(body_id),
         part_count=part_count,
+        manifest_body_id=None if manifest_body_id is None else BodyId(manifest_body_id),
+        origin_id=None if origin_id is None else BodyId(origin_id),
     )
 
 

@@ -39,6 +39,7 @@ from appliance.catalog.records import (
     VersionAttributes,
     Versioning,
     VersionRecord,
+    VersionStatement,
     WriteConditions,
 )
 from appliance.catalog.usage import LockedBucket, charge, lock_bucket
@@ -54,6 +55,8 @@ from appliance.catalog.version_rows import (
 from hal.records import BodyId
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection
 
     from appliance.catalog.records import NewBody, NewVersion
@@ -61,12 +64,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Content",
+    "attach_statement",
     "copy_version",
     "delete_object",
     "find_version",
     "install_version",
     "judge",
     "list_slices",
+    "list_slices_of",
     "put_version",
     "replace_tags",
 ]
@@ -85,6 +90,11 @@ _INSERT = insert(tables.versions)
 _DELETE = delete(tables.versions).where(*_OF_ROW)
 _SET_CURRENT = update(tables.versions).where(*_OF_ROW).values(is_current=bindparam("current"))
 _SET_ATTRIBUTES = update(tables.versions).where(*_OF_ROW).values(attributes=bindparam("encoded"))
+_SET_MANIFEST = (
+    update(tables.versions)
+    .where(*_OF_ROW)
+    .values(manifest_body_id=bindparam("manifest"), origin_id=bindparam("origin"))
+)
 
 _LIST_SLICES = (
     select(_vb.body_id, _vb.size_bytes, _vb.part_number, _vb.part_checksum)
@@ -107,7 +117,11 @@ _DELETE_SLICES = delete(tables.version_bodies).where(_vb.sequence == bindparam("
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a new row of `versions` holds besides its place."""
+    """What a new row of `versions` holds besides its place.
+
+    Attributes:
+        statement: Its manifest, None where its body's annex says enough.
+    """
 
     is_delete_marker: bool = False
     size_bytes: int
@@ -117,6 +131,7 @@ class Content:
     checksum: Checksum | None
     body_id: BodyId | None
     part_count: int | None
+    statement: VersionStatement | None = None
 
 
 def find_version(
@@ -148,11 +163,16 @@ def list_slices(connection: Connection, *, version: VersionRecord) -> list[BodyS
         return [BodySlice(body_id=version.body_id, size_bytes=version.size_bytes)]
     if version.part_count is None:
         return []
+    return list_slices_of(connection, version.sequence)
+
+
+def list_slices_of(connection: Connection, sequence: int) -> list[BodySlice]:
+    """The bodies in a version's list, in order; none where the version keeps no list."""
     return [
         BodySlice(
             body_id=BodyId(row[0]), size_bytes=row[1], part_number=row[2], part_checksum=row[3]
         )
-        for row in connection.execute(_LIST_SLICES, {"number": version.sequence})
+        for row in connection.execute(_LIST_SLICES, {"number": sequence})
     ]
 
 
@@ -195,10 +215,12 @@ def copy_version(
     source_sequence: int,
     conditions: WriteConditions,
     now_us: int,
+    statement: VersionStatement | None = None,
 ) -> PutOutcome:
     """Make the bodies of another version the current version of a key; no byte moves.
 
-    The new version has the source's parts, where it has some.
+    The new version has the source's parts, where it has some, and the manifest of `statement`,
+    where that is true.
 
     Raises:
         VersionMissing: The source is gone.
@@ -232,13 +254,14 @@ def copy_version(
         checksum=new.checksum,
         body_id=source.body_id,
         part_count=source.part_count,
+        statement=_if_of(statement, lambda: list_slices(connection, version=source)),
     )
     return install_version(
         connection, locked, new.key, current, content, now_us=now_us, sequence=sequence
     )
 
 
-def delete_object(
+def delete_object(  # noqa: PLR0913 - where, what, and when
     connection: Connection,
     *,
     bucket_id: BucketId,
@@ -247,11 +270,13 @@ def delete_object(
     version_id: str | None,
     now_us: int,
     if_match: tuple[str, ...] | None = None,
+    statement: VersionStatement | None = None,
 ) -> DeleteOutcome:
     """Delete an object as the bucket's versioning has it, or one version for good.
 
     A version or key that does not exist is no error: there is nothing left to do. `if_match` holds
-    ETags (without quotes, or `*`) of which the version must have one.
+    ETags (without quotes, or `*`) of which the version must have one. A delete marker that is made
+    gets the manifest of `statement`.
 
     Raises:
         BucketMissing: The tenant's bucket is gone.
@@ -277,9 +302,12 @@ def delete_object(
         checksum=None,
         body_id=None,
         part_count=None,
+        statement=statement,
     )
     made = install_version(connection, locked, key, current, marker, now_us=now_us).version
-    return DeleteOutcome(version_id=made.version_id, is_delete_marker=True)
+    return DeleteOutcome(
+        version_id=made.version_id, is_delete_marker=True, manifest_body_id=made.manifest_body_id
+    )
 
 
 def replace_tags(
@@ -290,8 +318,9 @@ def replace_tags(
     key: bytes,
     version_id: str | None,
     tags: tuple[tuple[str, str], ...],
+    statement: VersionStatement | None = None,
 ) -> VersionRecord:
-    """Give a version another set of tags; nothing else of it changes.
+    """Give a version another set of tags; nothing else of it changes but its manifest.
 
     Raises:
         BucketMissing: The tenant's bucket is gone.
@@ -305,7 +334,37 @@ def replace_tags(
     connection.execute(
         _SET_ATTRIBUTES, {**_row_of(found), "encoded": encode_attributes(attributes)}
     )
-    return replace(found, attributes=attributes)
+    found = replace(found, attributes=attributes)
+    if statement is None or not _is_true_of(connection, statement, found):
+        return found
+    return _attach(connection, tenant_id, found, statement)
+
+
+def attach_statement(
+    connection: Connection,
+    *,
+    bucket_id: BucketId,
+    tenant_id: TenantId,
+    key: bytes,
+    sequence: int,
+    statement: VersionStatement,
+) -> bool:
+    """Give a version a manifest, in place of the one it has; False where it is not true of it.
+
+    Raises:
+        BucketMissing: The tenant's bucket is gone.
+        VersionMissing: The version is gone.
+    """
+    lock_bucket(connection, tenant_id, bucket_id)
+    row = connection.execute(_FIND_SEQUENCE, {"number": sequence}).first()
+    if row is None:
+        raise VersionMissing(repr(key))
+    found = decode_version(row)
+    assert (found.bucket_id, found.key) == (bucket_id, key)
+    if not _is_true_of(connection, statement, found):
+        return False
+    _attach(connection, tenant_id, found, statement)
+    return True
 
 
 def judge(conditions: WriteConditions, current: VersionRecord | None) -> None:
@@ -378,8 +437,52 @@ def install_version(  # noqa: PLR0913 - the one place where every write ends
         body_id=content.body_id,
         part_count=content.part_count,
     )
+    statement = content.statement
+    if statement is not None and statement.is_null_version == (made.version_id == NULL_VERSION_ID):
+        assert statement.origin_id is None, "a new version is stated for the first time"
+        insert_body(connection, bucket.tenant_id, statement.body)
+        made = replace(made, manifest_body_id=statement.body.body_id)
     _insert(connection, made)
     return PutOutcome(version=made, versioning=versioning)
+
+
+def _if_of(
+    statement: VersionStatement | None, list_bodies: Callable[[], list[BodySlice]]
+) -> VersionStatement | None:
+    """The statement, if it is of these bodies."""
+    if statement is None or statement.slices != tuple(list_bodies()):
+        return None
+    return statement
+
+
+def _is_true_of(connection: Connection, statement: VersionStatement, found: VersionRecord) -> bool:
+    return (
+        statement.origin_id == found.stated_id
+        and statement.is_null_version == (found.version_id == NULL_VERSION_ID)
+        and statement.attributes == found.attributes
+        and statement.slices == tuple(list_slices(connection, version=found))
+    )
+
+
+def _attach(
+    connection: Connection,
+    tenant_id: TenantId,
+    found: VersionRecord,
+    statement: VersionStatement,
+) -> VersionRecord:
+    insert_body(connection, tenant_id, statement.body)
+    stated = replace(found, manifest_body_id=statement.body.body_id, origin_id=statement.origin_id)
+    connection.execute(
+        _SET_MANIFEST,
+        {
+            **_row_of(found),
+            "manifest": stated.manifest_body_id,
+            "origin": stated.origin_id,
+        },
+    )
+    if found.manifest_body_id is not None:
+        release_body(connection, found.manifest_body_id, now_us=statement.at_us)
+    return stated
 
 
 def _delete_version(
@@ -443,6 +546,8 @@ def _insert(connection: Connection, made: VersionRecord) -> None:
             "checksum_type": kind,
             "body_id": made.body_id,
             "part_count": made.part_count,
+            "manifest_body_id": made.manifest_body_id,
+            "origin_id": made.origin_id,
         },
     )
 
@@ -453,6 +558,8 @@ def _remove(connection: Connection, version: VersionRecord, *, now_us: int) -> N
     elif version.part_count is not None:
         release_version_bodies(connection, version.sequence, now_us=now_us)
         connection.execute(_DELETE_SLICES, {"number": version.sequence})
+    if version.manifest_body_id is not None:
+        release_body(connection, version.manifest_body_id, now_us=now_us)
     removed = connection.execute(_DELETE, _row_of(version))
     assert removed.rowcount == 1
 

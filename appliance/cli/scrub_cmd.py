@@ -188,10 +188,13 @@ def _show_objects(objects: Iterable[DamagedObjectView]) -> None:
                 item.tenant,
                 item.bucket,
                 item.key,
-                item.version_id if item.version_id is not None else f"upload {item.upload_id}",
-                MISSING if part is None else str(part),
+                _name_version(item),
+                part,
                 _format_indexes([page.page_index for page in pages]),
-                "succeed" if all(page.is_readable for page in pages) else "fail",
+                # No reader is served a manifest.
+                "succeed"
+                if all(page.is_readable or page.of_manifest for page in pages)
+                else "fail",
                 pages[0].reason,
             )
             for item in objects
@@ -201,12 +204,17 @@ def _show_objects(objects: Iterable[DamagedObjectView]) -> None:
     )
 
 
-def _split_parts(
-    pages: Iterable[DamagedPageView],
-) -> list[tuple[int | None, list[DamagedPageView]]]:
-    parts: dict[int | None, list[DamagedPageView]] = {}
+def _name_version(item: DamagedObjectView) -> str:
+    if item.version_id is not None:
+        return item.version_id
+    return MISSING if item.upload_id is None else f"upload {item.upload_id}"
+
+
+def _split_parts(pages: Iterable[DamagedPageView]) -> list[tuple[str, list[DamagedPageView]]]:
+    parts: dict[str, list[DamagedPageView]] = {}
     for page in pages:
-        parts.setdefault(page.part_number, []).append(page)
+        part = MISSING if page.part_number is None else str(page.part_number)
+        parts.setdefault("manifest" if page.of_manifest else part, []).append(page)
     return list(parts.items())
 
 

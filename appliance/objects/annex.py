@@ -2,7 +2,8 @@
 
 A catalog can be rebuilt from the segments alone because of it. It is written before the commit, so
 it knows neither the version's sequence nor whether the commit took place; a rebuild orders versions
-by `written_us` of the record's header and the body id.
+by their times and body ids (`appliance.rebuild.fold`). What has no bytes of its own, and what an
+annex does not know, is said by manifests (`appliance.objects.manifest`).
 
 Form: one byte of version, then UTF-8 JSON with the fields of `Annex` under short names. JSON
 because it describes itself and survives new fields; the size hardly counts beside the padding.
@@ -13,7 +14,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from appliance.catalog.records import Checksum, ChecksumType, VersionAttributes
+from appliance.catalog.records import Checksum, VersionAttributes, Versioning
+from appliance.objects.json_fields import (
+    dump_attributes,
+    dump_checksum,
+    dump_key,
+    read_attributes,
+    read_checksum,
+    read_key,
+    read_number,
+    read_optional_number,
+    read_text,
+)
 
 __all__ = ["Annex", "AnnexInvalid", "decode_annex", "encode_annex"]
 
@@ -29,12 +41,17 @@ class Annex:
     """What a plain PUT or an uploaded part needs to become catalog rows again.
 
     Attributes:
-        tenant_name: Names, not ids, since a rebuilt catalog gives new ids.
+        tenant_name: Names, not ids, since whoever reads a record wants to know whose it is.
+        bucket_created_us: Tells the bucket from an earlier one of that name; None in old annexes.
         size_bytes: Of the whole body.
         etag: MD5 of the body in hexadecimal.
         upload_id: The multipart upload the body is a part of, None for a plain PUT.
         part_number: With `upload_id`.
         attributes: None for parts, whose upload carries them.
+        versioning: Of the bucket when the body came, which says whether it replaced the null
+            version; None for parts and in old annexes.
+        modified_us: Of the version; None for parts and in old annexes, where the record's
+            `written_us` is next to it.
     """
 
     tenant_name: str
@@ -47,6 +64,9 @@ class Annex:
     attributes: VersionAttributes | None
     upload_id: str | None = None
     part_number: int | None = None
+    bucket_created_us: int | None = None
+    versioning: Versioning | None = None
+    modified_us: int | None = None
 
 
 def encode_annex(annex: Annex) -> bytes:
@@ -59,26 +79,23 @@ def encode_annex(annex: Annex) -> bytes:
         "t": annex.tenant_name,
         "b": annex.bucket_name,
         "i": annex.bucket_id,
-        # surrogateescape keeps whatever bytes a key may hold
-        "k": annex.key.decode("utf-8", "surrogateescape"),
+        "k": dump_key(annex.key),
         "s": annex.size_bytes,
         "e": annex.etag,
     }
     if annex.checksum is not None:
-        checksum = annex.checksum
-        fields["c"] = [checksum.algorithm, checksum.value, checksum.kind.value]
+        fields["c"] = dump_checksum(annex.checksum)
     if annex.attributes is not None:
-        attributes = annex.attributes
-        fields["a"] = {
-            "ct": attributes.content_type,
-            "sy": attributes.system,
-            "us": attributes.user,
-            "tg": attributes.tags,
-            "sc": attributes.storage_class,
-        }
+        fields["a"] = dump_attributes(annex.attributes)
     if annex.upload_id is not None:
         fields["u"] = annex.upload_id
         fields["p"] = annex.part_number
+    if annex.bucket_created_us is not None:
+        fields["bc"] = annex.bucket_created_us
+    if annex.versioning is not None:
+        fields["v"] = annex.versioning.value
+    if annex.modified_us is not None:
+        fields["m"] = annex.modified_us
     text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
     return bytes([ANNEX_VERSION]) + text.encode("utf-8", "surrogatepass")
 
@@ -94,72 +111,19 @@ def decode_annex(data: bytes) -> Annex:
     try:
         fields = json.loads(data[1:].decode("utf-8", "surrogatepass"))
         return Annex(
-            tenant_name=_text(fields["t"]),
-            bucket_name=_text(fields["b"]),
-            bucket_id=_number(fields["i"]),
-            key=_text(fields["k"]).encode("utf-8", "surrogateescape"),
-            size_bytes=_number(fields["s"]),
-            etag=_text(fields["e"]),
-            checksum=_checksum(fields.get("c")),
-            attributes=_attributes(fields.get("a")),
-            upload_id=_text(fields["u"]) if "u" in fields else None,
-            part_number=_number(fields["p"]) if "u" in fields else None,
+            tenant_name=read_text(fields["t"]),
+            bucket_name=read_text(fields["b"]),
+            bucket_id=read_number(fields["i"]),
+            key=read_key(fields["k"]),
+            size_bytes=read_number(fields["s"]),
+            etag=read_text(fields["e"]),
+            checksum=read_checksum(fields.get("c")),
+            attributes=read_attributes(fields.get("a")),
+            upload_id=read_text(fields["u"]) if "u" in fields else None,
+            part_number=read_number(fields["p"]) if "u" in fields else None,
+            bucket_created_us=read_optional_number(fields.get("bc")),
+            versioning=Versioning(read_text(fields["v"])) if "v" in fields else None,
+            modified_us=read_optional_number(fields.get("m")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise AnnexInvalid(f"not an annex: {error!r}") from error
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("a text was expected")
-    return value
-
-
-def _number(value: object) -> int:
-    # JSON has numbers that are no whole ones, infinity among them, and True is an int to Python.
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("a whole number was expected")
-    return value
-
-
-def _checksum(value: object) -> Checksum | None:
-    match value:
-        case None:
-            return None
-        case [str() as algorithm, str() as text, str() as kind]:
-            return Checksum(algorithm=algorithm, value=text, kind=ChecksumType(kind))
-        case _:
-            raise TypeError("a checksum was expected")
-
-
-def _attributes(value: object) -> VersionAttributes | None:
-    match value:
-        case None:
-            return None
-        case {
-            "ct": str() as content_type,
-            "sy": list() as system,
-            "us": list() as user,
-            "tg": list() as tags,
-            "sc": str() as storage_class,
-        }:
-            return VersionAttributes(
-                content_type=content_type,
-                system=_pairs(system),
-                user=_pairs(user),
-                tags=_pairs(tags),
-                storage_class=storage_class,
-            )
-        case _:
-            raise TypeError("attributes were expected")
-
-
-def _pairs(rows: list[object]) -> tuple[tuple[str, str], ...]:
-    pairs: list[tuple[str, str]] = []
-    for row in rows:
-        match row:
-            case [str() as name, str() as text]:
-                pairs.append((name, text))
-            case _:
-                raise TypeError("a pair of texts was expected")
-    return tuple(pairs)

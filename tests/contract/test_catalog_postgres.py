@@ -8,6 +8,7 @@ from tests.contract.catalog_buckets import BucketContract
 from tests.contract.catalog_commit import CommitContract
 from tests.contract.catalog_damage import DamageContract
 from tests.contract.catalog_listings import ListingContract
+from tests.contract.catalog_manifests import ManifestContract
 from tests.contract.catalog_quota import QuotaContract
 from tests.contract.catalog_reclaim import ReclaimContract
 from tests.contract.catalog_schema import SchemaContract
@@ -37,6 +38,10 @@ class TestDamage(OnPostgres, DamageContract):
 
 
 class TestListings(OnPostgres, ListingContract):
+    pass
+
+
+class TestManifests(OnPostgres, ManifestContract):
     pass
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from appliance.catalog.records import Checksum, ChecksumType, VersionAttributes
+from appliance.catalog.records import Checksum, ChecksumType, VersionAttributes, Versioning
 from appliance.objects.annex import Annex, AnnexInvalid, decode_annex, encode_annex
 
 texts = st.text(max_size=40)
@@ -29,6 +29,9 @@ annexes = st.builds(
     etag=texts,
     checksum=st.none() | checksums,
     attributes=st.none() | attributes,
+    bucket_created_us=st.none() | st.integers(0, 2**62),
+    versioning=st.none() | st.sampled_from(Versioning),
+    modified_us=st.none() | st.integers(0, 2**62),
 )
 
 
@@ -52,6 +55,15 @@ def test_a_part_names_its_upload() -> None:
     )
 
     assert decode_annex(encode_annex(annex)) == annex
+
+
+def test_an_annex_of_before_its_later_fields_is_read() -> None:
+    text = b'{"t":"t","b":"b","i":1,"k":"k","s":5,"e":"e"}'
+
+    annex = decode_annex(b"\x01" + text)
+
+    assert (annex.bucket_created_us, annex.versioning, annex.modified_us) == (None, None, None)
+    assert annex.key == b"k"
 
 
 @given(st.binary(max_size=200))
