@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from appliance.catalog.records import VolumeRow
     from appliance.settings import VolumeSettings
 
-__all__ = ["VolumeMismatch", "open_volumes"]
+__all__ = ["VolumeMismatch", "inspect_volume", "open_volumes"]
 
 IO_SLOTS_BY_TIER = {"ssd": 16, "hdd": 4}  # deep queues feed flash; an arm only gets lost in them
 TIER_ORDER = ("ssd", "hdd")
@@ -92,6 +92,47 @@ async def open_volumes(
             hint="add a [[volume]] section for it, or mount it where it was",
         )
     return volumes
+
+
+async def inspect_volume(
+    row: VolumeRow,
+    configured: Sequence[VolumeSettings],
+    *,
+    appliance_uuid: uuid.UUID,
+    read_only: bool,
+    resources: AsyncExitStack,
+) -> Volume:
+    """Open one registered volume to look at it, or to mend it; no record is ever added to it.
+
+    Args:
+        row: As the catalog knows it.
+        configured: The settings' volumes; the one at the row's path says how it is opened.
+        appliance_uuid: Whose it must be.
+        read_only: Write nothing, not even to find out what the device can do.
+        resources: Closes it.
+
+    Raises:
+        DeviceUnsuitable, FormatUnknown, VolumeForeign: What lies there is not the volume.
+    """
+    path = Path(row.path)
+    settings = next((found for found in configured if _resolve(found.path) == _resolve(path)), None)
+    device = await FileDevice.open(
+        path,
+        io_slots=(settings.io_slots if settings else 0) or IO_SLOTS_BY_TIER[row.tier],
+        allow_buffered=settings is not None and settings.allow_buffered,
+        read_only=read_only,
+    )
+    resources.push_async_callback(device.aclose)
+    return await Volume.open(
+        device,
+        appliance_uuid=appliance_uuid,
+        boot_epoch=1,  # of the segments it would make, and it makes none
+        keep_free_bytes=0,
+        random_uuid=uuid.uuid4,
+        now_us=lambda: 0,
+        volume_id=row.volume_id,
+        volume_uuid=uuid.UUID(row.uuid),
+    )
 
 
 def _resolve(path: Path) -> Path:

@@ -21,7 +21,7 @@ from hal.records import Extent, SegmentId
 from hal.segment import SEGMENT_HEADER_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from hal.volume import Volume
 
@@ -98,7 +98,7 @@ async def scan_segment(
     segment_id: SegmentId,
     *,
     on_unreadable: Callable[[Extent], None] | None = None,
-) -> AsyncIterator[FoundRecord]:
+) -> AsyncGenerator[FoundRecord, None]:
     """Every record of a segment, by offset.
 
     Args:

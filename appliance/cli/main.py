@@ -47,6 +47,11 @@ COMMANDS: dict[str, CommandEntry] = {
         attribute="config",
         summary="Check a settings file.",
     ),
+    "fsck": CommandEntry(
+        module="appliance.cli.fsck_cmd",
+        attribute="fsck",
+        summary="Compare catalog and volumes both ways, and repair; no server may run.",
+    ),
     "init": CommandEntry(
         module="appliance.cli.init_cmd",
         attribute="init",
