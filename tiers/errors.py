@@ -1,18 +1,23 @@
 """What placement and reclaim can answer other than yes.
 
 TierError
-NoRoom(wanted_bytes)     no tier can take the record; reads and deletes go on
-PageLost(page, reason)   no copy of the page passes its checks; its bytes are never served
+NoRoom(wanted_bytes)       no tier can take the record; reads and deletes go on
+PageLost(page, reason)     no copy of the page passes its checks; its bytes are never served
+LedgerUnavailable(reason)  the ledger cannot answer now: work in the background waits and goes on
+PolicyInvalid(faults)      a policy file breaks rules; each fault has line, column and key
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tiers.records import StoredPage
 
-__all__ = ["NoRoom", "PageLost", "TierError"]
+__all__ = ["LedgerUnavailable", "NoRoom", "PageLost", "PolicyFault", "PolicyInvalid", "TierError"]
 
 
 class TierError(Exception):
@@ -36,3 +41,48 @@ class PageLost(TierError):
         )
         self.page = page
         self.reason = reason
+
+
+class LedgerUnavailable(TierError):
+    """The ledger cannot be read, or did not take a change, now; nothing says that it never will."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyFault:
+    """One thing in a policy file that is wrong, or in doubt.
+
+    Attributes:
+        line: From 1.
+        column: From 1, in characters.
+        key: Path of the key, as ``rule[3].threshold.high``; empty for the file as a whole.
+        rule: What it breaks, with the way out where there is one.
+    """
+
+    line: int
+    column: int
+    key: str
+    rule: str
+
+    def format(self, file: str) -> str:
+        """``FILE:LINE:COLUMN: KEY: RULE``."""
+        where = f"{file}:{self.line}:{self.column}"
+        return f"{where}: {self.key}: {self.rule}" if self.key else f"{where}: {self.rule}"
+
+
+class PolicyInvalid(TierError):
+    """A policy file, or a tenant's overlay, is not in force and cannot be.
+
+    Attributes:
+        file: As it was named.
+        faults: All that were found, at least one, in the order of the file.
+    """
+
+    def __init__(self, file: str, faults: Sequence[PolicyFault]) -> None:
+        assert faults
+        super().__init__("\n".join(fault.format(file) for fault in faults))
+        self.file = file
+        self.faults = tuple(faults)

@@ -26,6 +26,8 @@ FAULTS: dict[type[Exception], S3Code] = {
     hal.VolumeForeign: S3Code.INTERNAL_ERROR,
     tiers.NoRoom: S3Code.INSUFFICIENT_STORAGE,
     tiers.PageLost: S3Code.INTERNAL_ERROR,
+    tiers.PolicyInvalid: S3Code.INTERNAL_ERROR,
+    tiers.LedgerUnavailable: S3Code.SERVICE_UNAVAILABLE,
     tenants.NoSuchTenant: S3Code.ACCESS_DENIED,
     tenants.TenantExists: S3Code.INTERNAL_ERROR,
     tenants.TenantNotEmpty: S3Code.INTERNAL_ERROR,

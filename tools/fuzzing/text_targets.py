@@ -38,6 +38,10 @@ from appliance.s3.xml_reader import (
 )
 from hal.segment import format_segment_name, parse_segment_name
 from tests.unit.s3.signer import make_head
+from tests.unit.tiers.policies import FULL
+from tiers.errors import PolicyInvalid
+from tiers.policy import RuleFacts, evaluate
+from tiers.policy_file import POLICY_BYTES_MAX, parse_policy
 from tools.fuzzing.campaign import Target
 from tools.fuzzing.heads import (
     HEAD_WORDS,
@@ -361,6 +365,57 @@ def _small_target() -> Target:
     )
 
 
+def _policy_target() -> Target:
+    """A policy file; what is accepted answers for every page."""
+
+    def run(data: bytes) -> Callable[[], Hashable]:
+        checked = parse_policy(data)
+
+        def judge() -> Hashable:
+            for tier in checked.policy.tiers:
+                wish = evaluate(checked.policy, RuleFacts(tier=tier.name, key="wal/a"))
+                assert wish.promote is None or wish.promote.source == tier.name
+                assert wish.demote is None or wish.demote.source == tier.name
+            rules = checked.policy.rules
+            return (*(type(rule.action).__name__ for rule in rules[:8]), len(checked.warnings))
+
+        return judge
+
+    def judge_refusal(data: bytes, error: Exception) -> None:
+        assert isinstance(error, PolicyInvalid)
+        lines = data.count(b"\n") + 1
+        for fault in error.faults:
+            assert 1 <= fault.line <= lines, fault
+            assert 1 <= fault.column <= len(data) + 1, fault
+            assert len(fault.rule) < 600, fault
+
+    full = FULL.encode()
+    return Target(
+        name="policy",
+        seeds=(b"version = 1\n", full, full.replace(b"\n", b"\r\n"), full + b"#" * 60_000),
+        run=run,
+        allowed=(PolicyInvalid,),
+        words=(
+            *(b"[[rule]]\n", b"[[tier]]\n", b"[heat]\n", b"[[window]]\n", b"filter", b"tag", b"."),
+            *(b'"""', b"'''", b"[", b"]", b"{", b"}", b"=", b",", b"\\", b"\\u0041", b"#", b"\r\n"),
+            *(
+                b"true",
+                b"inf",
+                b"nan",
+                b"1e999",
+                b"0x7f",
+                b"9" * 400,
+                b"1979-05-27",
+                b"\xff",
+                b"a.b.",
+            ),
+            *(b'id = "a"\n', b'pin = "ssd"\n', b"* * * * *", b"from_pool", b"to_pool", b'"85%"'),
+        ),
+        bytes_max=POLICY_BYTES_MAX + 1,
+        judge_refusal=judge_refusal,
+    )
+
+
 def text_targets() -> list[Target]:
     """Everything parsed whole."""
-    return [_request_target(), _range_target(), _xml_target(), _small_target()]
+    return [_request_target(), _range_target(), _xml_target(), _small_target(), _policy_target()]
