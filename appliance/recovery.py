@@ -15,6 +15,7 @@ import structlog
 from appliance.catalog.check import check_usage
 from appliance.catalog.errors import CatalogError
 from appliance.catalog.scrub_ledger import SqlScrubLedger
+from tiers.errors import LedgerUnavailable
 from tiers.recheck import Recheck, RecheckReport
 
 if TYPE_CHECKING:
@@ -67,11 +68,15 @@ class Recovery:
     async def recheck(self) -> None:
         """Compare the newest records with the catalog. Bad pages are set aside, none are served.
 
-        Raises:
-            CatalogError: The catalog cannot be read, or what was found not be committed.
+        A catalog that cannot say what was written last, or has no room to note what was found, does
+        not keep the server from serving; the next start looks again.
         """
         began = self._core.clock.monotonic()
-        report = await self._recheck.run()
+        try:
+            await self._recheck.run()
+        except LedgerUnavailable as error:
+            _log.warning("recheck_ended_early", error=str(error))
+        report = self._recheck.statistics()
         tell = _log.warning if report.bad_pages or report.failures else _log.info
         tell(
             "recheck_ended",

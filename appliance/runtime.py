@@ -24,6 +24,7 @@ from appliance.admin.state import AdminState, ServerFacts
 from appliance.assembly import Core, make_keyring, make_reclaimer, make_scrubber, make_service
 from appliance.catalog import uploads
 from appliance.catalog.engine import Catalog
+from appliance.catalog.errors import CatalogError
 from appliance.catalog.settings import begin_epoch
 from appliance.catalog.volumes import list_volumes
 from appliance.clock import Clock, SystemClock
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from appliance.settings import Settings
     from hal.records import SegmentRef
     from hal.volume import Volume
+    from tiers.errors import LedgerUnavailable
     from tiers.reclaimer import Reclaimer
     from tiers.records import StoredPage
     from tiers.scrubber import Scrubber
@@ -63,6 +65,7 @@ __all__ = ["serve"]
 
 ROOMS_INTERVAL_S = 5.0  # how stale placement's idea of free space may be
 EXPIRY_INTERVAL_S = 600.0
+RESERVE_INTERVAL_S = 60.0  # from a disk that was full to the next one
 EXPIRED_PER_COMMIT = 1000
 COMPLETED_KEPT_US = 24 * 3600 * 1_000_000  # a retried Complete gets its answer for a day
 SEAL_S_MAX = 10.0
@@ -90,7 +93,13 @@ SCRUB_GAUGES = (
     "rate_bytes_per_s",
     "last_pass_ended_s",
 )
-SCRUB_ALARMS = frozenset({ScrubEventKind.PAGE_QUARANTINED, ScrubEventKind.DEVICE_UNREADABLE})
+SCRUB_ALARMS = frozenset(
+    {
+        ScrubEventKind.PAGE_QUARANTINED,
+        ScrubEventKind.DEVICE_UNREADABLE,
+        ScrubEventKind.LEDGER_UNAVAILABLE,
+    }
+)
 PART_BYTES_MIN = 5 * 1024 * 1024  # S3 UploadPart: every part but the last
 
 _log = structlog.get_logger("runtime")
@@ -200,6 +209,7 @@ class Appliance:
                 await recovery.recheck()
                 working.start_soon(recovery.compare_usage)
             working.start_soon(_measure_rooms_forever, store)
+            working.start_soon(_keep_reserve_forever, catalog)
             working.start_soon(_expire_uploads_forever, catalog, self._clock)
             servers = self._make_servers(core, keyring)
             self._watch(catalog, store, reclaimer, keyring, servers)
@@ -406,13 +416,26 @@ async def _measure_rooms_forever(store: PageStore) -> None:
         await store.measure_rooms()
 
 
+async def _keep_reserve_forever(catalog: Catalog) -> None:
+    while True:
+        try:
+            await catalog.take_reserve()
+        except CatalogError as error:
+            _log.warning("reserve_failed", error=str(error))
+        await trio.sleep(RESERVE_INTERVAL_S)
+
+
 async def _expire_uploads_forever(catalog: Catalog, clock: Clock) -> None:
     """Forget completed uploads whose retries are no longer answered."""
     while True:
         before_us = clock.now_us() - COMPLETED_KEPT_US
         expire = partial(uploads.expire_completed, before_us=before_us, limit=EXPIRED_PER_COMMIT)
-        while await catalog.commit(expire) == EXPIRED_PER_COMMIT:
-            continue
+        try:
+            while await catalog.commit(expire) == EXPIRED_PER_COMMIT:
+                continue
+        except CatalogError as error:
+            # A full disk, for one. A catalog that is unfit for good ends the server by itself.
+            _log.warning("expiry_failed", error=str(error))
         await trio.sleep(EXPIRY_INTERVAL_S)
 
 
@@ -425,7 +448,7 @@ async def _seal(volume: Volume) -> None:
             _log.warning("seal_failed", volume=volume.volume_id, error=str(error))
 
 
-def _report_reclaim_failure(error: HalError) -> None:
+def _report_reclaim_failure(error: HalError | LedgerUnavailable) -> None:
     _log.warning("reclaim_failed", error=str(error))
 
 

@@ -2,7 +2,7 @@
 
 The SQL implementations are `appliance.catalog.ledger` and `scrub_ledger`, the in-memory ones
 `tiers.memory_ledger` and `memory_scrub_ledger`; one contract suite holds both of each.
-A `ScrubLedger` is a `RecheckLedger` too.
+A `ScrubLedger` is a `RecheckLedger` too. Every call may raise `LedgerUnavailable`.
 """
 
 from __future__ import annotations

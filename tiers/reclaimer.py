@@ -18,6 +18,7 @@ import trio
 from hal.errors import HalError
 from hal.geometry import RECORD_ALIGNMENT_BYTES
 from hal.records import BodyId, Extent, SegmentRef
+from tiers.errors import LedgerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -113,20 +114,23 @@ class Reclaimer:
         self._swept_bytes = 0
         self._failures = 0
 
-    async def run(self, *, interval_s: float, on_failure: Callable[[HalError], None]) -> None:
+    async def run(
+        self, *, interval_s: float, on_failure: Callable[[HalError | LedgerUnavailable], None]
+    ) -> None:
         """Sweep once, then free what is dead at every interval, until cancelled.
 
-        A device error ends the round, is reported and the next round tries again.
+        A failure of a device or of the ledger ends the round, is reported and the next round tries
+        again.
         """
         try:
             await self.sweep_orphans()
-        except HalError as error:
+        except (HalError, LedgerUnavailable) as error:
             self._failures += 1
             on_failure(error)
         while True:
             try:
                 report = await self.reclaim_round()
-            except HalError as error:
+            except (HalError, LedgerUnavailable) as error:
                 self._failures += 1
                 on_failure(error)
                 report = None

@@ -17,6 +17,7 @@ import trio
 from hal.buffers import AlignedBuffer
 from hal.errors import HalError
 from hal.geometry import RECORD_BYTES_MAX
+from tiers.errors import LedgerUnavailable
 from tiers.volume_scrub import VolumeScrub
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Scrubber:
                 for page in suspects.values():
                     try:
                         await self._volumes[page.extent.volume_id].examine(page, buffer.view)
-                    except HalError:
-                        # The device as a whole fails: that is for its pass to report.
+                    except (HalError, LedgerUnavailable):
+                        # The device as a whole fails, or the ledger: for the pass to report.
                         continue
                 await trio.sleep(SUSPECTS_INTERVAL_S)

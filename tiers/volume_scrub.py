@@ -29,6 +29,7 @@ from hal.errors import HalError
 from hal.geometry import RECORD_BYTES_MAX
 from hal.records import SegmentRef, VolumeId
 from hal.volume_format import load_superblock
+from tiers.errors import LedgerUnavailable
 from tiers.record_check import check_record
 from tiers.records import StoredPage
 from tiers.scrub_pace import find_next_start, plan_rate
@@ -75,7 +76,7 @@ class ScrubState(StrEnum):
     PAUSED = "paused"
     IDLE = "idle"
     FAILED = "failed"
-    """The device could not be read; it is tried again later."""
+    """The device, or the catalog, could not be read; it is tried again later."""
 
 
 class ScrubEventKind(StrEnum):
@@ -87,6 +88,7 @@ class ScrubEventKind(StrEnum):
     PAGE_RELEASED = "page_released"
     PAGE_REPAIRED = "page_repaired"
     DEVICE_UNREADABLE = "scrub_device_unreadable"
+    LEDGER_UNAVAILABLE = "scrub_catalog_unavailable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +232,7 @@ class VolumeScrub:
                 self._round = scope
                 try:
                     await self._walk()
-                except HalError as error:
+                except (HalError, LedgerUnavailable) as error:
                     self._fail(error)
             self._round = None
 
@@ -482,12 +484,14 @@ class VolumeScrub:
             self._quarantined = max(self._quarantined - 1, 0)
             self._tell(ScrubEventKind.PAGE_RELEASED, "the record verifies again", page)
 
-    def _fail(self, error: HalError) -> None:
+    def _fail(self, error: HalError | LedgerUnavailable) -> None:
         self._counts.failures += 1
         self._failure = str(error)
         self._rest_until = trio.current_time() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, BACKOFF_S_MAX)
-        self._tell(ScrubEventKind.DEVICE_UNREADABLE, str(error))
+        is_device = isinstance(error, HalError)
+        kind = ScrubEventKind.DEVICE_UNREADABLE if is_device else ScrubEventKind.LEDGER_UNAVAILABLE
+        self._tell(kind, str(error))
 
     def _end_round(self) -> None:
         if self._round is not None:

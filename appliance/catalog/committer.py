@@ -7,15 +7,20 @@ No timer. A batch is whatever arrived while the previous one was committed, up t
 2. one transaction, one savepoint per unit: a unit that raises rolls back itself alone;
 3. COMMIT; only then are the submitters woken, with values or exceptions.
 
-An error of COMMIT itself, or an I/O error on the way, leaves the outcome unknown or the database
+A connection that is lost (PostgreSQL) is made again; where that was during COMMIT, the database is
+asked what became of it before anybody is answered (`appliance.catalog.commit_marks`).
+
+Any other error of COMMIT, or an I/O error on the way, leaves the outcome unknown or the database
 unfit: every member is told `CatalogUnavailable`, and the committer stops for good. A full disk is
-neither: that batch is refused and the next one tried. A conflict with another worker (PostgreSQL)
+neither: what brings new bytes is refused, the rest tried with the reserve, and the next batch is
+taken. A conflict with another worker (PostgreSQL)
 runs the whole batch again, so a unit changes nothing but the database.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import trio
@@ -23,6 +28,7 @@ from sqlalchemy import exc
 
 from appliance.catalog.dialects import (
     is_conflict,
+    is_connection_lost,
     is_full,
     is_postgres,
     is_transaction_lost,
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from appliance.catalog.commit_marks import CommitMarks
 
 __all__ = [
     "BATCH_UNITS_MAX",
@@ -55,6 +62,9 @@ QUEUE_UNITS_MAX = 4 * BATCH_UNITS_MAX
 # A lost conflict is rare, because tenants are locked in one order; five in a row are a fault.
 ATTEMPTS_MAX = 5
 _BACKOFF_S = 0.01
+# A database server that restarts is back in seconds; the requests of the batch wait for a minute.
+RECONNECT_S_MAX = 30.0
+RECONNECT_INTERVAL_S = 0.2
 
 # By hand: `Connection.begin_nested` compiles a new statement each time, a tenth of a small PUT.
 _SAVEPOINT = "SAVEPOINT unit"
@@ -110,13 +120,37 @@ class _Pending(Generic[T]):
 class _CommitFailed(Exception):
     """COMMIT itself raised: what became of the transaction is unknown."""
 
+    def __init__(self, cause: exc.DBAPIError) -> None:
+        super().__init__(str(cause.orig))
+        self.cause = cause
+
 
 class GroupCommitter:
-    """Takes units from many tasks and commits them in batches. `run` does the work."""
+    """Takes units from many tasks and commits them in batches. `run` does the work.
 
-    def __init__(self, *, flusher: Flusher, runner: Runner) -> None:
+    Args:
+        flusher: Flushes the segments that units name.
+        runner: Runs a function of the writing connection.
+        make_room: Frees what is kept for a full disk; True where there was something.
+        marks: Tell what became of a COMMIT whose answer was lost; None where none can be.
+        place: Which database, for an operator.
+    """
+
+    def __init__(
+        self,
+        *,
+        flusher: Flusher,
+        runner: Runner,
+        make_room: Callable[[Connection], bool] = lambda _: False,
+        marks: CommitMarks | None = None,
+        place: str = "the catalog",
+    ) -> None:
         self._flusher = flusher
         self._runner = runner
+        self._make_room = make_room
+        self._marks = marks
+        self._place = place
+        self._batch_number = 0
         self._inbox, self._outbox = trio.open_memory_channel[_Pending[object]](QUEUE_UNITS_MAX)
         self._failure: CatalogError | None = None
         self._units = 0
@@ -211,30 +245,84 @@ class GroupCommitter:
 
     async def _commit(self, batch: list[_Pending[object]]) -> None:
         ready = await self._flush(batch)
-        for attempt in range(1, ATTEMPTS_MAX + 1):
+        self._batch_number += 1
+        attempt = 0
+        while ready:
+            attempt += 1
             try:
-                if ready:
-                    await self._runner(lambda connection: _execute(connection, ready))
-                    self._commits += 1
+                await self._runner(partial(self._execute, ready))
                 break
             except exc.DBAPIError as error:
-                if is_full(error):
-                    self._refuse(ready, CatalogFull(f"no room: {error.orig}"))
+                ready = await self._plan_retry(ready, error, attempt)
+            except _CommitFailed as failed:
+                if await self._has_committed(failed.cause):
                     break
-                if not is_conflict(error):
-                    # Nothing was committed, but a database that fails so is not written to again.
-                    raise CatalogUnavailable(str(translate(error))) from error
-                self._conflicts += 1
-                if attempt == ATTEMPTS_MAX:
-                    busy = CatalogBusy(f"lost {attempt} times against other writers")
-                    self._refuse(ready, busy)
-                    break
-                await trio.sleep(_BACKOFF_S * attempt)
-            except _CommitFailed as error:
-                raise CatalogUnavailable(f"COMMIT failed: {error}") from error
+        self._commits += bool(ready)
         for pending in batch:
             self._units_refused += pending.error is not None
             pending.done.set()
+
+    def _execute(self, ready: Sequence[_Pending[object]], connection: Connection) -> None:
+        _execute(connection, ready, mark=self._mark)
+
+    def _mark(self, connection: Connection) -> None:
+        if self._marks is not None:
+            self._marks.write(connection, self._batch_number)
+
+    async def _plan_retry(
+        self, ready: list[_Pending[object]], error: exc.DBAPIError, attempt: int
+    ) -> list[_Pending[object]]:
+        """After a transaction that was lost before its COMMIT: the members to run once more.
+
+        Raises:
+            CatalogUnavailable: Nothing was committed, but a database that fails so is not written
+                to again.
+        """
+        if is_full(error):
+            return await self._refuse_bytes(
+                ready, CatalogFull(f"{self._place}: its file system has no room")
+            )
+        if not is_conflict(error) and not is_connection_lost(error):
+            raise CatalogUnavailable(str(translate(error))) from error
+        self._conflicts += 1
+        if attempt >= ATTEMPTS_MAX:
+            self._refuse(ready, CatalogBusy(f"lost {attempt} times against other writers"))
+            return []
+        if is_connection_lost(error):
+            await self._ask_again(lambda connection: connection.exec_driver_sql("SELECT 1").close())
+        await trio.sleep(_BACKOFF_S * attempt)
+        return ready
+
+    async def _has_committed(self, cause: exc.DBAPIError) -> bool:
+        """Whether a COMMIT that raised stands all the same.
+
+        Raises:
+            CatalogUnavailable: Nobody can tell.
+        """
+        marks = self._marks
+        if marks is None or not is_connection_lost(cause):
+            raise CatalogUnavailable(f"COMMIT failed: {cause.orig}") from cause
+
+        def look(connection: Connection) -> bool:
+            with connection.begin():
+                return marks.has_committed(connection, self._batch_number)
+
+        return await self._ask_again(look)
+
+    async def _ask_again(self, question: Callable[[Connection], T]) -> T:
+        """The answer of a database whose connection was lost, once it can be reached again.
+
+        Raises:
+            CatalogUnavailable: It could not for `RECONNECT_S_MAX`.
+        """
+        deadline = trio.current_time() + RECONNECT_S_MAX
+        while True:
+            try:
+                return await self._runner(partial(_ask, question))
+            except exc.DBAPIError as error:
+                if trio.current_time() >= deadline:
+                    raise CatalogUnavailable(str(translate(error))) from error
+            await trio.sleep(RECONNECT_INTERVAL_S)
 
     async def _flush(self, batch: Sequence[_Pending[object]]) -> list[_Pending[object]]:
         """Flush what the batch needs; return the members that may go on."""
@@ -253,14 +341,38 @@ class GroupCommitter:
                 ready.append(pending)
         return ready
 
+    async def _refuse_bytes(
+        self, members: list[_Pending[object]], error: CatalogFull
+    ) -> list[_Pending[object]]:
+        """Refuse what brings new bytes to a full disk; return what may be tried once more.
+
+        That is everything else where room was found for it, and nothing where not.
+        """
+        lean = [pending for pending in members if not pending.flush]
+        if not lean or not await self._runner(self._make_room):
+            self._refuse(members, error)
+            return []
+        self._refuse([pending for pending in members if pending.flush], error)
+        return lean
+
     def _refuse(self, members: Sequence[_Pending[object]], error: Exception) -> None:
         for pending in members:
             pending.value, pending.error = None, error
             pending.done.set()
 
 
-def _execute(connection: Connection, batch: Sequence[_Pending[object]]) -> None:
+def _execute(
+    connection: Connection,
+    batch: Sequence[_Pending[object]],
+    *,
+    mark: Callable[[Connection], None],
+) -> None:
     """One transaction with a savepoint per unit. Runs in the writer's thread.
+
+    Args:
+        connection: The writing one.
+        batch: At least one unit.
+        mark: The last statement before COMMIT.
 
     Raises:
         DBAPIError: The transaction was lost before COMMIT; nothing of it stands.
@@ -284,6 +396,7 @@ def _execute(connection: Connection, batch: Sequence[_Pending[object]]) -> None:
                 pending.error = error
             # After a rollback as well: it leaves the savepoint standing, and the next would nest.
             connection.exec_driver_sql(_RELEASE)
+        mark(connection)
     except BaseException:
         _roll_back(connection)
         raise
@@ -293,7 +406,14 @@ def _execute(connection: Connection, batch: Sequence[_Pending[object]]) -> None:
         _roll_back(connection)
         if is_conflict(error) or is_full(error):
             raise
-        raise _CommitFailed(str(error.orig)) from error
+        raise _CommitFailed(error) from error
+
+
+def _ask(question: Callable[[Connection], T], connection: Connection) -> T:
+    try:
+        return question(connection)
+    finally:
+        _roll_back(connection)
 
 
 def _roll_back(connection: Connection) -> None:

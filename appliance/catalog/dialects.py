@@ -28,6 +28,7 @@ __all__ = [
     "advance_counter",
     "allocate_sequence",
     "is_conflict",
+    "is_connection_lost",
     "is_full",
     "is_postgres",
     "is_transaction_lost",
@@ -97,6 +98,11 @@ def is_conflict(error: BaseException) -> bool:
             postgres_errors.LockNotAvailable,
         ),
     )
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """True where the database's server went away or cut the connection; never on SQLite."""
+    return isinstance(error, exc.DBAPIError) and error.connection_invalidated
 
 
 def is_full(error: BaseException) -> bool:

@@ -17,6 +17,7 @@ import trio
 from sqlalchemy import exc
 
 from appliance.catalog.check import check_catalog
+from appliance.catalog.commit_marks import CommitMarks
 from appliance.catalog.committer import CommitterStatistics, GroupCommitter
 from appliance.catalog.connections import (
     database_path,
@@ -26,8 +27,9 @@ from appliance.catalog.connections import (
     make_writer_engine,
     parse_url,
 )
-from appliance.catalog.dialects import translate
-from appliance.catalog.errors import CatalogDamaged, CatalogUnavailable
+from appliance.catalog.dialects import is_full, translate
+from appliance.catalog.errors import CatalogDamaged, CatalogFull, CatalogUnavailable
+from appliance.catalog.reserve import DiskReserve
 from appliance.catalog.schema import check_schema
 from appliance.catalog.settings import find_setting, store_setting
 
@@ -72,8 +74,10 @@ class Catalog:
         connection: Connection,
         flusher: Flusher,
         was_unclean: bool = True,
+        marks: CommitMarks | None = None,
         resources: ExitStack,
     ) -> None:
+        self._marks = marks
         self._was_unclean = was_unclean
         self._url = url
         self._writer = writer
@@ -83,7 +87,14 @@ class Catalog:
         self._reader_limiter = trio.CapacityLimiter(reader_count)
         # One slot: this is what makes the writing connection the only one, whoever asks.
         self._writer_limiter = trio.CapacityLimiter(1)
-        self._committer = GroupCommitter(flusher=flusher, runner=self._write)
+        self._reserve = DiskReserve(database_path(url)) if is_sqlite(url) else None
+        self._committer = GroupCommitter(
+            flusher=flusher,
+            runner=self._write,
+            make_room=self._make_room,
+            marks=marks,
+            place=str(database_path(url)) if is_sqlite(url) else "the catalog's server",
+        )
         self._reads = 0
         self._is_closed = False
         self._has_failed = False
@@ -134,10 +145,8 @@ class Catalog:
             try:
                 connection = writer.connect()
                 opened.callback(connection.close)
-                with connection.begin():
-                    check_schema(connection)
-                    # Nobody can say it of a database that other processes use as well.
-                    was_unclean = _begin_run(connection) if is_sqlite(url) else True
+                was_unclean = _begin_with_room(connection, url)
+                marks = None if is_sqlite(url) else _begin_marks(connection)
             except exc.DBAPIError as error:
                 raise translate(error) from error
             # Made after the writer and closed before it: the last connection to close checkpoints.
@@ -151,6 +160,7 @@ class Catalog:
                 connection=connection,
                 flusher=flusher,
                 was_unclean=was_unclean,
+                marks=marks,
                 resources=opened.pop_all(),
             )
 
@@ -229,6 +239,21 @@ class Catalog:
             raise CatalogUnavailable("back a PostgreSQL catalog up with pg_dump")
         await trio.to_thread.run_sync(self._copy_to, path, limiter=self._reader_limiter)
 
+    async def take_reserve(self) -> bool:
+        """Keep room for deletes on a full disk, see `appliance.catalog.reserve`; True while kept.
+
+        Raises:
+            CatalogUnavailable: The file cannot be made.
+        """
+        reserve = self._reserve
+        if reserve is None:
+            await trio.lowlevel.checkpoint()
+            return False
+        try:
+            return await trio.to_thread.run_sync(reserve.take, limiter=self._writer_limiter)
+        except OSError as error:
+            raise CatalogUnavailable(f"the catalog's reserve: {error}") from error
+
     def statistics(self) -> CatalogStatistics:
         """Counts since the catalog was opened."""
         slots = self._reader_limiter.statistics()
@@ -252,13 +277,24 @@ class Catalog:
 
     def _close(self) -> None:
         try:
-            if is_sqlite(self._url) and not self._has_failed:
+            if not self._has_failed:
                 with self._connection.begin():
-                    store_setting(self._connection, name=_CLEAN_SHUTDOWN, value="1")
+                    if self._marks is not None:
+                        self._marks.end(self._connection)
+                    else:
+                        store_setting(self._connection, name=_CLEAN_SHUTDOWN, value="1")
         except exc.DBAPIError as error:
-            raise translate(error) from error
+            # Without room for the mark the next start looks after what needs no looking after.
+            if not is_full(error):
+                raise translate(error) from error
         finally:
             self._resources.close()
+
+    def _make_room(self, _connection: Connection) -> bool:
+        try:
+            return self._reserve is not None and self._reserve.give_back()
+        except OSError:
+            return False  # the refusal that this was to spare says all there is to say
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         return await trio.to_thread.run_sync(work, self._connection, limiter=self._writer_limiter)
@@ -305,6 +341,34 @@ class Catalog:
             raise CatalogUnavailable(f"{path}: {error.strerror}") from error
         finally:
             os.close(copy)
+
+
+def _begin_with_room(connection: Connection, url: URL) -> bool:
+    """Check and mark the catalog, on a full disk with its reserve; whether it was not closed.
+
+    Raises:
+        CatalogFull: There is no room, and the reserve was gone already.
+    """
+    while True:
+        try:
+            with connection.begin():
+                check_schema(connection)
+                # Nobody can say it of a database that other processes use as well.
+                return _begin_run(connection) if is_sqlite(url) else True
+        except exc.DBAPIError as error:
+            if not is_full(error):
+                raise
+            if not is_sqlite(url) or not DiskReserve(database_path(url)).give_back():
+                raise CatalogFull(
+                    f"{url.database}: its file system has no room to start; free some MiB there"
+                ) from error
+
+
+def _begin_marks(connection: Connection) -> CommitMarks:
+    marks = CommitMarks(os.urandom(8).hex())
+    with connection.begin():
+        marks.begin(connection)
+    return marks
 
 
 def _begin_run(connection: Connection) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.catalog import bodies, reclaim, settings
+from appliance.catalog.ledger_units import LedgerUnits
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -24,7 +25,7 @@ class SqlDeadLedger:
     """See `tiers.ports.DeadLedger`; every call is one unit of the catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+        self._catalog = LedgerUnits(catalog)
 
     async def list_dead_bodies(
         self, *, died_before_us: int, after: BodyId, limit: int

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from appliance.catalog import scrub, settings
+from appliance.catalog.ledger_units import LedgerUnits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ class SqlScrubLedger:
     """See `tiers.ports`; every call is one unit of the catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+        self._catalog = LedgerUnits(catalog)
 
     async def list_entries(
         self, volume_id: VolumeId, *, place: ScrubPlace, limit: int

@@ -19,7 +19,7 @@ from appliance.catalog import schema, settings, tables
 from appliance.catalog.connections import hold_database, make_reader_engine, parse_url
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogBusy, CatalogDamaged, CatalogFull, CatalogUnavailable
-from tests.catalog_fixtures import FakeFlusher, open_desk
+from tests.catalog_fixtures import SEGMENT, FakeFlusher, open_desk
 
 if TYPE_CHECKING:
     from appliance.catalog.unit import Connection
@@ -29,6 +29,10 @@ FILL_BYTES = 64 * 1024
 
 def path_of(url: str) -> Path:
     return Path(url.removeprefix("sqlite:///"))
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size
 
 
 async def open_catalog(url: str) -> Catalog:
@@ -227,6 +231,37 @@ async def test_a_full_disk_refuses_its_batch_and_no_more(sqlite_catalog_url: str
         await desk.commit(settings.begin_epoch)
         await desk.commit(pragma, "max_page_count=1000000")
         await desk.commit(fill)
+
+
+async def test_the_reserve_is_for_what_brings_no_bytes(
+    sqlite_catalog_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Giving the reserve back makes room here by raising SQLite's own limit."""
+    monkeypatch.setattr("appliance.catalog.reserve.RESERVE_BYTES", 1 << 20)
+    reserve = Path(f"{path_of(sqlite_catalog_url)}.reserve")
+    async with open_desk(sqlite_catalog_url) as desk:
+        assert await desk.catalog.take_reserve()
+        assert size_of(reserve) == 1 << 20
+        pages = await desk.commit(pragma, "page_count")
+        await desk.commit(pragma, f"max_page_count={pages}")
+
+        with pytest.raises(CatalogFull):
+            await desk.catalog.commit(fill, flush=[SEGMENT])
+        assert size_of(reserve) == 1 << 20
+        with pytest.raises(CatalogFull):
+            await desk.catalog.commit(fill)  # it had the room, and it was not enough
+        assert size_of(reserve) == 0
+
+        await desk.commit(pragma, "max_page_count=1000000")
+        assert await desk.catalog.take_reserve()
+
+
+async def test_no_reserve_is_taken_of_a_disk_that_is_nearly_full(
+    sqlite_catalog_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.catalog.reserve.RESERVE_BYTES", 1 << 60)
+    async with open_desk(sqlite_catalog_url) as desk:
+        assert not await desk.catalog.take_reserve()
 
 
 async def test_a_backup_is_a_sound_catalog(sqlite_catalog_url: str, tmp_path: Path) -> None:

@@ -22,16 +22,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.client.server import ServerProcess
     from tests.crash.appliance_under_test import World
     from tests.crash.wire import Reply
 
-__all__ = ["SCENARIOS", "fill", "run_full_catalog", "run_full_volumes", "run_spill"]
+__all__ = [
+    "SCENARIOS",
+    "fill",
+    "run_full_catalog",
+    "run_full_start",
+    "run_full_volumes",
+    "run_spill",
+]
 
 KIB = 1024
 MIB = 1024 * KIB
 SSD_MIB = 48
 HDD_MIB = 128
 BOTH_MIB = 80
+RESERVED_MIB = 256  # large enough for the catalog's reserve to be taken
 PUTS_MAX = 2_000
 LENGTHS = (1, 4096, 60_000, 700_000, 5 * MIB)
 WAIT_S_MAX = 30.0
@@ -157,10 +166,68 @@ def run_full_catalog(directory: Path, *, seed: int) -> str:
             return f"{refused} answered without room"
 
 
+def run_full_start(directory: Path, *, seed: int) -> str:
+    """A server that died on a full disk starts on it, serves reads and takes deletes."""
+    chance = random.Random(seed)
+    with LoopFilesystem(directory, "ext4", size_mib=RESERVED_MIB) as filesystem:
+        place = filesystem.root / "appliance"
+        volumes = {tier: place / f"volume-{tier}" for tier in ("ssd", "hdd")}
+        with _open_world(directory, place=place, volumes=volumes, seed=seed, keep_free="16MiB") as (
+            world,
+            ledger,
+        ):
+            server, filler = world.server, filesystem.root / "filler"
+            reserve = server.data_path / "catalog.db.reserve"
+            for index in range(20):
+                assert _put(world, f"kept/{index}", chance.choice(LENGTHS[:4])).is_success
+            _wait_for_reserve(reserve, is_taken=True)
+            fill(filler)
+            _change_until_refused(world)
+            assert reserve.stat().st_size > 0, "a PUT was given the reserve"
+            server.kill()
+            fill(filler)
+            server.start()
+            verify_ledger(ledger, world.target)
+            with world.connect() as wire:
+                for index in range(10):
+                    reply = world.clients[0].delete(wire, f"kept/{index}")
+                    assert reply.is_success, f"no room to delete: {reply}"
+            verify_ledger(ledger, world.target)
+            server.kill()
+            fill(filler)
+            refusal = _start_or_refusal(server)
+            filler.unlink()
+            if not server.is_running:
+                server.start()
+            _wait_for_room(world)
+            _wait_for_reserve(reserve, is_taken=True)
+            _verify_twice(world, ledger)
+            return f"without its reserve {refusal or 'it started as well'}"
+
+
+def _start_or_refusal(server: ServerProcess) -> str:
+    """Starts the server; what it said where it would not, which must help an operator."""
+    try:
+        server.start()
+    except AssertionError:
+        [line] = [line for line in server.log_text().splitlines() if line.startswith("Error: ")]
+        assert "catalog.db: its file system has no room" in line, line
+        return f"it said {line!r}"
+    return ""
+
+
+def _wait_for_reserve(path: Path, *, is_taken: bool) -> None:
+    deadline = time.monotonic() + WAIT_S_MAX
+    while not path.exists() or (path.stat().st_size > 0) != is_taken:
+        assert time.monotonic() < deadline, "the reserve is not taken"
+        time.sleep(0.05)
+
+
 SCENARIOS = {
     "full-volumes": run_full_volumes,
     "spill": run_spill,
     "full-catalog": run_full_catalog,
+    "full-start": run_full_start,
 }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crash.full_disk import run_full_catalog, run_full_volumes, run_spill
+from tests.crash.full_disk import run_full_catalog, run_full_start, run_full_volumes, run_spill
 from tests.crash.loop_filesystem import require_loop_filesystem
 
 if TYPE_CHECKING:
@@ -35,3 +35,7 @@ def test_puts_spill_to_the_hdd_when_the_ssd_is_full(tmp_path: Path) -> None:
 
 def test_a_catalog_without_room_refuses_changes_and_recovers(tmp_path: Path) -> None:
     run_full_catalog(tmp_path, seed=SEED)
+
+
+def test_a_server_starts_on_a_full_disk_reads_and_deletes(tmp_path: Path) -> None:
+    run_full_start(tmp_path, seed=SEED)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from hal.errors import DeviceError, MediumError
 from hal.faulty_device import Fault, FaultyDevice, OperationKind, fail_nth
 from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tests.unit.tiers.stores import make_device, make_store, read_back, write_page
+from tiers.errors import LedgerUnavailable
 from tiers.memory_ledger import MemoryDeadLedger
 from tiers.reclaimer import Reclaimer, find_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from trio.testing import MockClock
 
     from tiers.page_store import PageStore
 
@@ -180,3 +185,35 @@ async def test_the_sweep_leaves_segments_of_this_start_alone() -> None:
 
     assert await make_reclaimer(store, ledger, boot_epoch=5).sweep_orphans() == 0
     assert await read_back(store, page) == b"not committed yet"
+
+
+async def test_a_ledger_without_room_is_reported_and_the_next_round_frees(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, ledger = await make_store([make_device()]), MemoryDeadLedger()
+    page = await write_page(store, b"x" * 5000)
+    ledger.add_body(page.body_id, [page])
+    ledger.add_death(page.body_id, died_us=0)
+    told: list[str] = []
+
+    async def refuse(*_: object, **__: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise LedgerUnavailable("no room")
+
+    async with trio.open_nursery() as nursery:
+        reclaimer = make_reclaimer(store, ledger)
+        with monkeypatch.context() as patched:
+            patched.setattr(ledger, "forget_pages", refuse)
+            nursery.start_soon(
+                partial(
+                    reclaimer.run, interval_s=5, on_failure=lambda error: told.append(str(error))
+                )
+            )
+            await trio.sleep(1)
+            assert reclaimer.statistics().bodies == 0
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+
+    assert told == ["no room"]
+    assert reclaimer.statistics().bodies == 1
+    assert reclaimer.statistics().failures == 1

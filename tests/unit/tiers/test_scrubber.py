@@ -16,7 +16,7 @@ from hal.geometry import HEADER_BYTES
 from hal.records import BodyId, Extent
 from tests.contract.device import aligned
 from tests.unit.tiers.stores import make_device, make_store, read_back, write_page
-from tiers.errors import PageLost
+from tiers.errors import LedgerUnavailable, PageLost
 from tiers.memory_scrub_ledger import MemoryScrubLedger
 from tiers.record_check import check_record
 from tiers.scrub_records import FIRST_PLACE, Condition, QuarantinedPage
@@ -387,6 +387,26 @@ async def test_a_device_that_gives_nothing_out_accuses_no_page_and_is_tried_agai
         ScrubEventKind.DEVICE_UNREADABLE,
         ScrubEventKind.ENDED,
     ]
+
+
+async def test_a_ledger_that_cannot_answer_ends_the_round_and_not_the_scrub(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await make_bench()
+
+    async def refuse(*_: object, **__: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise LedgerUnavailable("no room")
+
+    async with bench.running() as scrubber:
+        await scrubber.start()
+        with monkeypatch.context() as patched:
+            patched.setattr(bench.ledger, "list_entries", refuse)
+            assert (await wait_until_idle(scrubber)).failure == "no room"
+        await trio.sleep(61)
+        assert (await wait_until_idle(scrubber)).state is ScrubState.IDLE
+
+    assert bench.kinds()[1:] == [ScrubEventKind.LEDGER_UNAVAILABLE, ScrubEventKind.ENDED]
 
 
 async def test_it_waits_longer_each_time_for_a_device_that_stays_away(
