@@ -72,7 +72,10 @@ def check_usage(connection: Connection) -> list[Finding]:
 
 def _iter_findings(connection: Connection) -> Iterator[Finding]:
     if connection.dialect.name == "sqlite":
-        yield from _check_database(connection)
+        unsound = list(_check_database(connection))
+        yield from unsound
+        if unsound:
+            return  # what follows joins rows to rows that may be gone
     yield from _check_usage(connection)
     yield from _check_uploads(connection)
     yield from _check_references(connection)
