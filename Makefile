@@ -86,12 +86,15 @@ $(VENV)/.dev: $(BIN)/python requirements-dev.lock pyproject.toml
 
 # Crash proofs beyond the short forms in `make test`. COUNT is cycles or cases, SEED repeats a run.
 PROOF = $(BIN)/python -m tools.crash_proofs $@ $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
-.PHONY: kill-loop power-cut syscall-faults full-disk
+.PHONY: kill-loop power-cut crash-images syscall-faults full-disk
 
 kill-loop: $(VENV)/.dev ## kill -9 under eight clients, then every acknowledged object is read (COUNT=1000)
 	@$(PROOF)
 
 power-cut: $(VENV)/.dev ## the same with power cuts of ext4 and XFS; needs root (COUNT=500)
+	@$(PROOF)
+
+crash-images: $(VENV)/.dev ## images of a logged disk, cut behind any write; needs root and FUSE (COUNT=10000)
 	@$(PROOF)
 
 syscall-faults: $(VENV)/.dev ## failing system calls, by strace (COUNT=all of the matrix)

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.crash.crash_images import run_crash_images
 from tests.crash.full_disk import SCENARIOS
 from tests.crash.kill_loop import percentile, run_kill_loop
 from tests.crash.power_cut_loop import run_power_cut_loop
@@ -52,6 +53,11 @@ def power_cut(directory: Path, count: int, seed: int) -> None:
     for kind, cycles in (("ext4", count - count // 2), ("xfs", count // 2)):
         if cycles:
             run_power_cut_loop(directory, kind, count=cycles, seed=seed, say=say)
+
+
+def crash_images(directory: Path, count: int, seed: int) -> None:
+    """Images that a power cut behind any write of a logged disk may leave."""
+    run_crash_images(directory, count=count, seed=seed, say=say)
 
 
 def syscall_faults(directory: Path, count: int, seed: int) -> None:
@@ -95,12 +101,14 @@ def full_disk(directory: Path, count: int, seed: int) -> None:
 PROOFS: dict[str, Callable[[Path, int, int], None]] = {
     "kill-loop": kill_loop,
     "power-cut": power_cut,
+    "crash-images": crash_images,
     "syscall-faults": syscall_faults,
     "full-disk": full_disk,
 }
 COUNTS = {
     "kill-loop": 1_000,
     "power-cut": 500,
+    "crash-images": 10_000,
     "syscall-faults": len(LONG_TABLE),
     "full-disk": 10,
 }

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["ABSENT", "Content", "KeyState", "Ledger", "content_of", "replay"]
@@ -82,10 +83,15 @@ class Ledger:
 
     Every line is on stable storage before the method returns, so that a promise seen by a client
     outlives the client as well.
+
+    Args:
+        path: Appended to.
+        stamp: A number that never falls, written with each line: how far a log of the disk was.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, stamp: Callable[[], int] = lambda: 0) -> None:
         self.path = path
+        self._stamp = stamp
         self.keys: dict[str, KeyState] = {}
         self.acknowledged = 0
         self.tried = 0
@@ -109,8 +115,8 @@ class Ledger:
         self._note("seen", key, content)
 
     def _note(self, event: str, key: str, content: Content) -> None:
-        line = json.dumps([event, key, content.sha256, content.size]) + "\n"
         with self._lock:
+            line = json.dumps([event, key, content.sha256, content.size, self._stamp()]) + "\n"
             self.tried += event == "try"
             self.acknowledged += event == "ack"
             self._file.write(line.encode())
@@ -125,7 +131,8 @@ class Ledger:
             with fresh.open("wb") as file:
                 for key, state in self.keys.items():
                     content = state.promised
-                    line = json.dumps(["seen", key, content.sha256, content.size]) + "\n"
+                    fields = ["seen", key, content.sha256, content.size, self._stamp()]
+                    line = json.dumps(fields) + "\n"
                     file.write(line.encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -138,11 +145,13 @@ class Ledger:
         self._file.close()
 
 
-def replay(path: Path) -> dict[str, KeyState]:
-    """The state of every key, from the file alone."""
+def replay(path: Path, *, until: int | None = None) -> dict[str, KeyState]:
+    """The state of every key, from the file alone; of its lines up to a stamp, if one is given."""
     keys: dict[str, KeyState] = {}
     with path.open() as file:
         for line in file:
-            event, key, sha256, size = json.loads(line)
+            event, key, sha256, size, stamp = json.loads(line)
+            if until is not None and stamp > until:
+                break
             keys.setdefault(key, KeyState()).apply(event, Content(sha256=sha256, size=size))
     return keys

@@ -65,9 +65,13 @@ class LoopFilesystem:
         directory: Gets the image and the mount point; on a file system with direct I/O.
         kind: ext4 or xfs.
         size_mib: Of the image; XFS takes no less than 300.
+
+    `image` may be set to another file while it is not mounted: what is mounted next at `root`.
+    `is_direct` says whether the loop device goes around the page cache of the image.
     """
 
     def __init__(self, directory: Path, kind: str, *, size_mib: int) -> None:
+        self.is_direct = True
         directory.mkdir(parents=True, exist_ok=True)
         self.kind = kind
         self.image = directory / f"{kind}.img"
@@ -93,7 +97,8 @@ class LoopFilesystem:
     def mount(self) -> None:
         """Attaches and mounts the image; the file system replays its journal."""
         assert not self._is_mounted
-        device = _run("losetup", "--direct-io=on", "--find", "--show", str(self.image)).strip()
+        direct = f"--direct-io={'on' if self.is_direct else 'off'}"
+        device = _run("losetup", direct, "--find", "--show", str(self.image)).strip()
         try:
             _run("mount", "-t", self.kind, device, str(self.root))
             self._is_mounted = True

@@ -1,0 +1,383 @@
+"""Cuts the power behind any write of a logged disk, thousands of times after one run.
+
+The real server works on ext4 on a loop device on `logged_disk`, is killed, stopped and started
+meanwhile, and its clients' ledger says with each line how long the disk's log was. Afterwards every
+image that a power cut may have left is built from the log, mounted and held against the ledger as
+it stood at that moment: in this process by the product's own code below HTTP, one in ten by a whole
+start of the server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+import time
+import uuid
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from appliance.catalog import bodies, buckets, listings, tenants, versions
+from appliance.catalog.engine import Catalog
+from appliance.catalog.errors import CatalogError
+from appliance.catalog.ledger import SqlDeadLedger
+from appliance.catalog.settings import begin_epoch
+from appliance.catalog.volumes import list_volumes
+from appliance.identity import load_identity
+from appliance.objects.pipeline import open_pipeline
+from appliance.settings_file import load_settings
+from appliance.storage import TIER_ORDER, open_volumes
+from hal.buffers import AlignedBuffer
+from hal.errors import HalError
+from hal.geometry import RECORD_BYTES_MAX
+from tests.crash.appliance_under_test import make_server, make_world
+from tests.crash.ledger import ABSENT, Content, Ledger, replay
+from tests.crash.logged_disk import CrashImages, LoggedDisk, copy_sparse
+from tests.crash.loop_filesystem import LoopFilesystem
+from tests.crash.strace import Injection
+from tests.crash.verify import verify_ledger
+from tests.crash.workload import Mix, run_clients
+from tiers.errors import TierError
+from tiers.page_store import PageStore
+from tiers.reclaimer import Reclaimer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
+
+    from appliance.catalog.unit import Connection
+    from hal.records import SegmentRef
+    from tests.client.server import ServerProcess
+    from tests.crash.appliance_under_test import World
+    from tests.crash.ledger import KeyState
+    from tiers.records import StoredPage
+
+__all__ = ["IMAGES_PER_LOG", "ImagesReport", "run_crash_images", "run_without_syncs"]
+
+IMAGE_MIB = 320
+IMAGES_PER_LOG = 1_000  # then another run of the server is logged
+START_EVERY = 10
+PHASE_S = (0.8, 2.0)
+PHASES_MAX = 6
+IMAGES_PER_PHASE = 40  # a short proof logs a short run
+PAGES_MAX = 64  # of one body, more than the largest has
+LISTED_MAX = 10_000
+# Few and small objects: all of them are read back from every image.
+MIX = Mix(keys=8, large_share=0.02, large_bytes_max=5 * 1024 * 1024)
+
+
+@dataclass(slots=True)
+class ImagesReport:
+    """What was done."""
+
+    images: int = 0
+    starts: int = 0
+    objects_read: int = 0
+    log_bytes: int = 0
+    entries: int = 0
+    acknowledged: int = 0
+    kept: int = 0
+    dropped: int = 0
+    torn: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        return (
+            f"{self.images} images ({self.starts} with a whole start) in {self.seconds:.0f} s from "
+            f"{self.entries} entries, {self.log_bytes >> 20} MiB; {self.acknowledged} "
+            f"acknowledged, {self.objects_read} objects read back; writes behind the last flush: "
+            f"{self.kept} kept, {self.dropped} dropped, {self.torn} torn"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Logged:
+    """A logged run that is over.
+
+    Attributes:
+        first_end: Length of the log when the load began; no cut before that.
+    """
+
+    base: Path
+    log_path: Path
+    ledger_path: Path
+    first_end: int
+    world: World
+
+
+def run_crash_images(
+    directory: Path, *, count: int, seed: int, say: Callable[[str], None]
+) -> ImagesReport:
+    """Checks `count` images, up to `IMAGES_PER_LOG` of one logged run.
+
+    Args:
+        directory: Empty; gets images, logs and ledgers, the large ones removed at the end.
+        count: Images.
+        seed: Decides what clients do, when the power fails and what survives.
+        say: Given progress, one line at a time.
+
+    Raises:
+        AssertionError: Something acknowledged is lost or wrong, or an image cannot be mounted.
+    """
+    report = ImagesReport()
+    began = time.monotonic()
+    for number, first in enumerate(range(0, count, IMAGES_PER_LOG)):
+        place = directory / f"log-{number}"
+        place.mkdir()
+        chance = random.Random(f"{seed}/{number}")
+        images = min(IMAGES_PER_LOG, count - first)
+        with closing(LoopFilesystem(place, "ext4", size_mib=IMAGE_MIB)) as filesystem:
+            logged = _run_logged(place, filesystem, images=images, chance=chance)
+            _check_images(place, filesystem, logged, images, chance, report, say)
+        report.seconds = time.monotonic() - began
+        say(str(report))
+        shutil.rmtree(place)
+    return report
+
+
+def run_without_syncs(directory: Path, *, count: int, seed: int) -> None:
+    """Images of a server whose syncs report success and do nothing.
+
+    Raises:
+        AssertionError: What was lost, as it must be; nothing else would show that this proof sees.
+    """
+    chance = random.Random(seed)
+    with closing(LoopFilesystem(directory, "ext4", size_mib=IMAGE_MIB)) as filesystem:
+        logged = _run_logged(directory, filesystem, images=count, chance=chance, has_syncs=False)
+        _check_images(
+            directory, filesystem, logged, count, chance, ImagesReport(), say=lambda _: None
+        )
+
+
+def _run_logged(
+    directory: Path,
+    filesystem: LoopFilesystem,
+    *,
+    images: int,
+    chance: random.Random,
+    has_syncs: bool = True,
+) -> _Logged:
+    """Runs the server and its clients on a logged disk, through kills and starts."""
+    base, log_path = directory / "base.img", directory / "disk.log"
+    ledger_path = directory / "ledger.jsonl"
+    copy_sparse(filesystem.image, base)
+    with LoggedDisk(directory, image=filesystem.image, log_path=log_path) as disk:
+        image, filesystem.image = filesystem.image, disk.path
+        filesystem.mount()
+        server = _make_server(directory, filesystem)
+        ledger = Ledger(ledger_path, stamp=disk.position)
+        try:
+            server.start()
+            world = make_world(server, ledger, seed=chance.randrange(1 << 32), mix=MIX)
+            first_end = disk.position()
+            if has_syncs:
+                _drive(world, ledger, images, chance)
+            else:
+                rule = "fdatasync,fsync:retval=0:when=1+"
+                with Injection(server.pid, rule, directory / "strace.log"):
+                    _load(world, PHASE_S[1])
+        finally:
+            server.kill()
+            ledger.close()
+            filesystem.unmount()
+            filesystem.image = image
+    return _Logged(
+        base=base, log_path=log_path, ledger_path=ledger_path, first_end=first_end, world=world
+    )
+
+
+def _drive(world: World, ledger: Ledger, images: int, chance: random.Random) -> None:
+    """Phases of load; between two of them the server is killed, or stopped, and started."""
+    phases = min(1 + images // IMAGES_PER_PHASE, PHASES_MAX)
+    for phase in range(phases):
+        _load(world, chance.uniform(*PHASE_S))
+        if phase + 1 < phases:
+            if chance.random() < 0.7:
+                world.server.kill()
+            else:
+                world.server.stop()
+            world.server.start()
+            verify_ledger(ledger, world.target)
+
+
+def _load(world: World, seconds: float) -> None:
+    run_clients(world.clients, world.target, lambda: time.sleep(seconds))
+
+
+def _make_server(directory: Path, filesystem: LoopFilesystem) -> ServerProcess:
+    place = filesystem.root / "appliance"
+    place.mkdir()
+    return make_server(
+        place,
+        volumes={"ssd": place / "volume-ssd", "hdd": place / "volume-hdd"},
+        log_path=directory / "server.log",
+        segment_bytes="16MiB",
+        keep_free="24MiB",
+    )
+
+
+def _check_images(
+    directory: Path,
+    filesystem: LoopFilesystem,
+    logged: _Logged,
+    count: int,
+    chance: random.Random,
+    report: ImagesReport,
+    say: Callable[[str], None],
+) -> None:
+    images = CrashImages(logged.base, logged.log_path, directory, chance=chance)
+    report.log_bytes += logged.log_path.stat().st_size
+    report.entries += len(images.entries)
+    report.acknowledged += logged.ledger_path.read_text().count('["ack"')
+    filesystem.image = crashed = directory / "crashed.img"
+    filesystem.is_direct = False  # many short mounts of a file that was just written
+    for number, point in enumerate(images.choose_points(count, first_end=logged.first_end)):
+        survival = images.build(point, crashed)
+        end = images.entries[point].end
+        promised = replay(logged.ledger_path, until=end)
+        try:
+            filesystem.mount()
+            try:
+                if number % START_EVERY == START_EVERY - 1:
+                    report.objects_read += _check_by_start(directory, logged, end)
+                    report.starts += 1
+                else:
+                    report.objects_read += trio.run(
+                        partial(_check_in_process, logged, promised, sweeps=number % 2 == 0)
+                    )
+            finally:
+                filesystem.unmount()
+        except (AssertionError, CatalogError, HalError, TierError) as error:
+            where = f"entry {point} of {len(images.entries)}, log length {end}, {survival}"
+            raise AssertionError(f"after a power cut behind {where}: {error}") from error
+        report.images += 1
+        report.kept += survival.kept
+        report.dropped += survival.dropped
+        report.torn += survival.torn
+        if number % 100 == 99:
+            say(f"{report.images} images, {report.objects_read} objects read back")
+
+
+def _check_by_start(directory: Path, logged: _Logged, end: int) -> int:
+    """Starts the server on the image and reads everything over HTTP."""
+    path = directory / "ledger-cut.jsonl"
+    with path.open("w") as cut, logged.ledger_path.open() as whole:
+        cut.writelines(line for line in whole if int(line.rpartition(",")[2].rstrip("]\n")) <= end)
+    ledger = Ledger(path)
+    server = logged.world.server
+    try:
+        server.start()
+        ledger.keys = replay(path)
+        return verify_ledger(ledger, logged.world.target)
+    finally:
+        server.kill()
+        ledger.close()
+
+
+async def _check_in_process(
+    logged: _Logged, promised: Mapping[str, KeyState], *, sweeps: bool
+) -> int:
+    """Opens catalog and volumes as a start does, and reads every object below HTTP.
+
+    Args:
+        logged: The run.
+        promised: What the ledger says of that moment.
+        sweeps: Also punch what no row names, and read everything again.
+    """
+    settings = load_settings(logged.world.server.config_path, {})
+    async with AsyncExitStack() as resources:
+        catalog = await Catalog.open(settings.catalog.url, flusher=_flush_nothing)
+        resources.push_async_callback(catalog.aclose)
+        async with open_pipeline() as nursery:
+            await nursery.start(catalog.run)
+            identity = await catalog.read(load_identity)
+            epoch = await catalog.commit(begin_epoch)
+            volumes = await open_volumes(
+                settings.volumes,
+                await catalog.read(list_volumes),
+                appliance_uuid=identity.appliance_uuid,
+                boot_epoch=epoch,
+                random_uuid=uuid.uuid4,
+                now_us=lambda: 1,
+                resources=resources,
+            )
+            store = PageStore(volumes, tier_order=TIER_ORDER)
+            assert await catalog.check() == []
+            read = await _compare(catalog, store, logged, promised)
+            if sweeps:
+                await Reclaimer(
+                    store,
+                    SqlDeadLedger(catalog),
+                    is_pinned=lambda _: False,
+                    now_us=lambda: 1,
+                    grace_us=0,
+                    boot_epoch=epoch,
+                ).sweep_orphans()
+                read += await _compare(catalog, store, logged, promised)
+            nursery.cancel_scope.cancel()
+    return read
+
+
+async def _compare(
+    catalog: Catalog, store: PageStore, logged: _Logged, promised: Mapping[str, KeyState]
+) -> int:
+    found = await _read_objects(catalog, store, logged)
+    wrong = [f"{key}: there, but never written" for key in found.keys() - promised.keys()]
+    wrong += [
+        f"{key}: holds {found.get(key, ABSENT)}, promised {state}"
+        for key, state in promised.items()
+        if not state.allows(found.get(key, ABSENT))
+    ]
+    assert not wrong, "\n".join(wrong[:10])
+    return len(found)
+
+
+async def _read_objects(catalog: Catalog, store: PageStore, logged: _Logged) -> dict[str, Content]:
+    """Every object of the proof's bucket, each page verified."""
+    found: dict[str, Content] = {}
+    with AlignedBuffer(RECORD_BYTES_MAX) as buffer:
+        for key, pages in (await catalog.read(partial(_list_objects, logged.world.bucket))).items():
+            digest, size = hashlib.sha256(), 0
+            for page in pages:
+                payload = await store.read_page(page, buffer.view)
+                digest.update(payload)
+                size += len(payload)
+            found[key] = Content(sha256=digest.hexdigest(), size=size)
+    return found
+
+
+def _list_objects(bucket_name: str, connection: Connection) -> dict[str, list[StoredPage]]:
+    """The pages of every current object, in order."""
+    [tenant] = tenants.list_tenants(connection, limit=2)
+    bucket = buckets.find_bucket(connection, tenant_id=tenant.tenant_id, name=bucket_name)
+    assert bucket is not None, "the bucket is gone"
+    current = listings.list_current(
+        connection,
+        bucket_id=bucket.bucket_id,
+        start=b"",
+        is_inclusive=True,
+        end=None,
+        limit=LISTED_MAX,
+    )
+    return {
+        version.key.decode(): [
+            page
+            for part in versions.list_slices(connection, version=version)
+            for page in bodies.list_pages(
+                connection, body_id=part.body_id, first_index=0, limit=PAGES_MAX
+            )
+        ]
+        for version in current
+    }
+
+
+async def _flush_nothing(segments: Collection[SegmentRef]) -> Mapping[SegmentRef, Exception]:
+    """No unit of a check writes to a volume."""
+    assert not segments
+    await trio.lowlevel.checkpoint()
+    return {}
