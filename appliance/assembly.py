@@ -20,6 +20,7 @@ from appliance.handlers.request import S3Limits, Services
 from appliance.handlers.service import S3Service
 from appliance.keyring import KeyRing
 from appliance.objects.identities import BodyIds
+from appliance.objects.manifest_writer import ManifestWriter
 from appliance.objects.pins import BodyPins
 from appliance.objects.reader import ObjectReader
 from appliance.objects.writer import BodyWriter
@@ -41,7 +42,14 @@ if TYPE_CHECKING:
     from tiers.records import StoredPage
     from tiers.volume_scrub import ScrubEvent, ScrubPlan
 
-__all__ = ["Core", "make_keyring", "make_reclaimer", "make_scrubber", "make_service"]
+__all__ = [
+    "Core",
+    "make_keyring",
+    "make_manifest_writer",
+    "make_reclaimer",
+    "make_scrubber",
+    "make_service",
+]
 
 COMPUTING_SLOTS = 2  # hashing, XML; more threads than cores only take turns
 
@@ -55,6 +63,8 @@ class Core:
         boot_epoch: Of this start, from the catalog.
         random_bytes: Unguessable bytes.
         pins: The bodies that this process' readers hold.
+        computing: Threads for what would hold the event loop for long.
+        body_ids: The ids of bodies that this start writes.
     """
 
     catalog: Catalog
@@ -65,6 +75,13 @@ class Core:
     random_bytes: Callable[[int], bytes]
     buffers: RequestBuffers
     pins: BodyPins = field(default_factory=BodyPins)
+    computing: trio.CapacityLimiter = field(
+        default_factory=lambda: trio.CapacityLimiter(COMPUTING_SLOTS)
+    )
+    body_ids: BodyIds = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "body_ids", BodyIds(self.boot_epoch))
 
 
 def make_keyring(core: Core) -> KeyRing:
@@ -118,6 +135,17 @@ def make_scrubber(
     )
 
 
+def make_manifest_writer(core: Core) -> ManifestWriter:
+    """What writes manifests through the core's page store."""
+    return ManifestWriter(
+        core.store,
+        core.buffers,
+        body_ids=core.body_ids,
+        encoding=core.computing,
+        now_us=core.clock.now_us,
+    )
+
+
 def make_service(
     core: Core,
     keyring: KeyRing,
@@ -144,13 +172,14 @@ def make_service(
             partial(bodies.list_pages, body_id=body_id, first_index=first_index, limit=limit)
         )
 
-    computing = trio.CapacityLimiter(COMPUTING_SLOTS)
+    computing = core.computing
     services = Services(
         catalog=catalog,
         store=core.store,
         writer=BodyWriter(core.store, core.buffers, hashing=computing, now_us=clock.now_us),
         reader=ObjectReader(core.store, core.buffers, core.pins, list_pages=list_pages),
-        body_ids=BodyIds(core.boot_epoch),
+        manifests=make_manifest_writer(core),
+        body_ids=core.body_ids,
         clock=clock,
         limits=limits,
         token_key=core.box.mac_key("continuation-token"),

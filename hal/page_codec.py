@@ -70,7 +70,7 @@ class RecordKind(IntEnum):
     """What a record's payload is."""
 
     PAGE = 1
-    MANIFEST = 2  # reserved: the parts of a multipart object, to rebuild the catalog by scanning
+    MANIFEST = 2  # no bytes of an object but what is said of one, to rebuild a catalog by scanning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ import trio
 
 from hal.errors import DeviceError, DeviceFull, HalError, MediumError, PageCorrupt
 from hal.geometry import RECORD_ALIGNMENT_BYTES, record_bytes, span_range
-from hal.page_codec import ExpectedRecord, open_record, open_spans, seal_record
+from hal.page_codec import ExpectedRecord, RecordKind, open_record, open_spans, seal_record
 from hal.records import BodyId, Capacity, Extent, SegmentId, SegmentRef, VolumeId
 from tiers.errors import NoRoom, PageLost
 from tiers.placement import VolumeRoom, rank_volumes
@@ -49,6 +49,7 @@ class RecordIdentity:
     Attributes:
         is_last: True for the last record of a body, the one that carries the annex.
         written_us: Wall clock, microseconds since the epoch.
+        kind: What the payload is.
     """
 
     tenant_id: int
@@ -56,6 +57,7 @@ class RecordIdentity:
     page_index: int
     is_last: bool
     written_us: int
+    kind: RecordKind = RecordKind.PAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +180,7 @@ class PageStore:
                     annex=annex,
                     is_last=identity.is_last,
                     written_us=identity.written_us,
+                    kind=identity.kind,
                 )
             )
 

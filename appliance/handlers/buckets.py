@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from appliance.catalog import buckets
 from appliance.catalog.errors import BucketTaken
-from appliance.catalog.records import Bucket, Versioning
+from appliance.catalog.records import Bucket, BucketId, Versioning
 from appliance.handlers.commits import commit_unit
 from appliance.handlers.documents import receive_document
+from appliance.handlers.statements import commit_bucket
 from appliance.handlers.versioned import owner_of
 from appliance.s3 import xml_documents, xml_listings
 from appliance.s3.codes import S3Code
@@ -19,8 +22,10 @@ from appliance.s3.tokens import decode_token, encode_token
 from appliance.s3.xml_reader import XML_BYTES_MAX, parse_location, parse_versioning
 from tenants.errors import NameInvalid, QuotaExceeded
 from tenants.names import validate_bucket_name
+from tenants.records import QuotaLimits
 
 if TYPE_CHECKING:
+    from appliance.catalog.records import BucketStatement
     from appliance.catalog.unit import Connection
     from appliance.handlers.request import S3Request
     from appliance.s3.operations import (
@@ -105,13 +110,32 @@ async def create_bucket(operation: CreateBucket, request: S3Request) -> Response
     tenant_id = request.principal.tenant.tenant_id
     now_us = request.services.clock.now_us()
 
-    def create(connection: Connection) -> Bucket:
+    def create(connection: Connection, statement: BucketStatement | None) -> Bucket:
         return buckets.create_bucket(
-            connection, tenant_id=tenant_id, name=operation.bucket, now_us=now_us
+            connection,
+            tenant_id=tenant_id,
+            name=operation.bucket,
+            now_us=now_us,
+            statement=statement,
         )
 
+    wanted = Bucket(
+        bucket_id=BucketId(0),  # not known before the commit, and not needed
+        tenant_id=tenant_id,
+        name=operation.bucket,
+        created_us=now_us,
+        versioning=Versioning.OFF,
+        limits=QuotaLimits(),
+        used_bytes=0,
+        object_count=0,
+    )
+    find = partial(buckets.find_bucket, tenant_id=tenant_id, name=operation.bucket)
     try:
-        await commit_unit(request, create)
+        # Programs make sure of their bucket at each start: no manifest is written for that.
+        if await request.services.catalog.read(find) is None:
+            await commit_bucket(request, wanted, create, stated=wanted)
+        else:
+            await commit_unit(request, lambda connection: create(connection, None))
     except QuotaExceeded as error:
         raise S3Error(S3Code.TOO_MANY_BUCKETS, str(error)) from error
     except BucketTaken as error:
@@ -162,15 +186,16 @@ async def put_bucket_versioning(operation: PutBucketVersioning, request: S3Reque
     document = await receive_document(request, bytes_max=XML_BYTES_MAX)
     wanted = Versioning(parse_versioning(document).lower())
 
-    def change(connection: Connection) -> None:
-        buckets.set_versioning(
+    def change(connection: Connection, statement: BucketStatement | None) -> Bucket:
+        return buckets.set_versioning(
             connection,
             tenant_id=bucket.tenant_id,
             name=bucket.name,
             versioning=wanted,
+            statement=statement,
         )
 
-    await commit_unit(request, change)
+    await commit_bucket(request, bucket, change, stated=replace(bucket, versioning=wanted))
     return Response(status=200)
 
 

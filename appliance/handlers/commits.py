@@ -10,13 +10,14 @@ import trio
 from appliance.catalog.errors import CatalogFull, CatalogUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from appliance.catalog.unit import Connection
     from appliance.handlers.request import S3Request
+    from appliance.objects.manifest_writer import WrittenManifest
     from appliance.objects.writer import WrittenBody
 
-__all__ = ["commit_body", "commit_unit"]
+__all__ = ["commit_body", "commit_manifests", "commit_unit"]
 
 T = TypeVar("T")
 
@@ -57,6 +58,49 @@ async def commit_body(
         await request.services.writer.discard(written)
         raise
     raise AssertionError("the shield raises where the commit did not end")
+
+
+async def commit_manifests(
+    request: S3Request,
+    unit: Callable[[Connection], T],
+    written: Sequence[WrittenManifest],
+    find_taken: Callable[[T], Sequence[bool]],
+) -> T:
+    """Flush the manifests' segments and run the unit in the next group commit.
+
+    Args:
+        request: Who asks.
+        unit: Takes manifests where they are true.
+        written: The manifests.
+        find_taken: From the unit's value, which of them it took.
+
+    A manifest that was not taken is given back; see `commit_body` for what is not.
+    """
+    manifests = request.services.manifests
+    try:
+        with _commit_shield():
+            value = await request.services.catalog.commit(
+                unit,
+                flush=frozenset().union(*(one.segments for one in written)),
+                weight_bytes=sum(one.body.size_bytes for one in written),
+                order=request.principal.tenant.tenant_id,
+            )
+            for one, is_taken in zip(written, find_taken(value), strict=True):
+                await manifests.end(one, is_taken=is_taken)
+            return value
+    except CatalogUnavailable as error:
+        if isinstance(error, CatalogFull):
+            await _discard_all(request, written)
+        raise
+    except Exception:
+        await _discard_all(request, written)
+        raise
+    raise AssertionError("the shield raises where the commit did not end")
+
+
+async def _discard_all(request: S3Request, written: Sequence[WrittenManifest]) -> None:
+    for one in written:
+        await request.services.manifests.discard(one)
 
 
 @contextmanager

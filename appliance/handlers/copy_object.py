@@ -24,6 +24,7 @@ from appliance.handlers.commits import commit_unit
 from appliance.handlers.get_object import FoundObject, load_object
 from appliance.handlers.multipart import load_upload, store_part, stored_algorithm
 from appliance.handlers.put_object import attributes_of, conditions_of
+from appliance.handlers.statements import commit_version, new_manifest, state_version
 from appliance.handlers.versioned import checksum_text, version_id_headers
 from appliance.s3 import xml_documents
 from appliance.s3.checksums import ContentDigest
@@ -35,6 +36,7 @@ from appliance.s3.payload import PayloadMode, PayloadPlan
 from appliance.s3.ranges import Span
 
 if TYPE_CHECKING:
+    from appliance.catalog.records import Bucket, VersionStatement
     from appliance.catalog.unit import Connection
     from appliance.handlers.request import S3Request
     from appliance.objects.reader import ObjectStream
@@ -76,16 +78,30 @@ async def copy_object(operation: CopyObject, request: S3Request) -> Response:
         checksum=checksum,
     )
 
-    def copy(connection: Connection) -> PutOutcome:
+    def copy(connection: Connection, statement: VersionStatement | None) -> PutOutcome:
         return versions.copy_version(
             connection,
             new=new,
             source_sequence=source.sequence,
             conditions=conditions,
             now_us=now_us,
+            statement=statement,
         )
 
-    outcome = await commit_unit(request, copy)
+    manifest = new_manifest(
+        request,
+        target,
+        key=new.key,
+        modified_us=now_us,
+        etag=new.etag,
+        size_bytes=source.size_bytes,
+        attributes=new.attributes,
+        checksum=checksum,
+        part_count=source.part_count,
+        bodies=tuple(found.slices),
+    )
+    await _state_source(request, found)
+    outcome = await commit_version(request, target, copy, manifest)
     body = xml_documents.copy_result(
         etag=outcome.version.etag,
         modified_us=outcome.version.modified_us,
@@ -110,7 +126,8 @@ async def upload_part_copy(operation: UploadPartCopy, request: S3Request) -> Res
     if _can_refer(found.version, span, algorithm):
         part = await _refer(operation, request, upload, found)
     else:
-        part = await _rewrite(operation, request, upload, found, span)
+        target = await request.load_bucket(operation.bucket)
+        part = await _rewrite(operation, request, upload, target, found, span)
     body = xml_documents.copy_part_result(
         etag=part.etag,
         modified_us=part.modified_us,
@@ -142,6 +159,19 @@ async def _load_source(source: CopySource, request: S3Request) -> FoundObject:
         source.conditions, etag=found.version.etag, modified_us=found.version.modified_us
     )
     return found
+
+
+async def _state_source(request: S3Request, found: FoundObject) -> None:
+    """Let a manifest speak for a plain source, before somebody else refers to its body.
+
+    A body's annex speaks for the version it came with, and would for as long as any other version
+    keeps the body, also after that one was removed. So a rebuild does not believe the annex of a
+    body that a manifest of another version lists, and the source needs a manifest of its own.
+    """
+    if found.version.body_id is not None and found.version.manifest_body_id is None:
+        await state_version(
+            request, found.bucket, key=found.version.key, version_id=found.version.version_id
+        )
 
 
 def _copied_attributes(operation: CopyObject, source: VersionRecord) -> VersionAttributes:
@@ -236,6 +266,7 @@ async def _refer(
             now_us=now_us,
         )
 
+    await _state_source(request, found)
     await commit_unit(request, put)
     return part
 
@@ -244,6 +275,7 @@ async def _rewrite(
     operation: UploadPartCopy,
     request: S3Request,
     upload: UploadRecord,
+    target: Bucket,
     found: FoundObject,
     span: Span | None,
 ) -> PartRecord:
@@ -267,7 +299,7 @@ async def _rewrite(
         return await store_part(
             request,
             upload,
-            bucket_name=operation.bucket,
+            bucket=target,
             part_number=operation.part_number,
             plan=plan,
             body=_CopiedBody(stream, size_bytes),

@@ -32,6 +32,7 @@ from appliance.handlers.put_object import (
     plan_upload,
 )
 from appliance.handlers.request import S3Request, require_bucket
+from appliance.handlers.statements import commit_version, new_manifest
 from appliance.handlers.versioned import checksum_text, owner_of, version_id_headers
 from appliance.objects.annex import Annex, encode_annex
 from appliance.objects.writer import BodyRequest
@@ -55,7 +56,9 @@ from appliance.s3.xml_writer import Owner
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from appliance.catalog.records import VersionStatement
     from appliance.catalog.unit import Connection
+    from appliance.objects.manifest import VersionManifest
     from appliance.s3.operations import (
         AbortMultipartUpload,
         CompleteMultipartUpload,
@@ -142,7 +145,7 @@ async def upload_part(operation: UploadPart, request: S3Request) -> Response:
     part = await store_part(
         request,
         upload,
-        bucket_name=bucket.name,
+        bucket=bucket,
         part_number=operation.part_number,
         plan=plan,
         body=request.body,
@@ -195,7 +198,7 @@ async def store_part(
     request: S3Request,
     upload: UploadRecord,
     *,
-    bucket_name: str,
+    bucket: Bucket,
     part_number: int,
     plan: PayloadPlan,
     body: BodyReader,
@@ -212,7 +215,7 @@ async def store_part(
         return encode_annex(
             Annex(
                 tenant_name=request.principal.tenant.name,
-                bucket_name=bucket_name,
+                bucket_name=bucket.name,
                 bucket_id=upload.bucket_id,
                 key=upload.key,
                 size_bytes=size_bytes,
@@ -221,6 +224,7 @@ async def store_part(
                 attributes=None,
                 upload_id=upload.upload_id,
                 part_number=part_number,
+                bucket_created_us=bucket.created_us,
             )
         )
 
@@ -292,21 +296,51 @@ async def complete_multipart_upload(
     def compute(parts: Sequence[PartRecord]) -> tuple[str, Checksum | None]:
         return summarise_parts(operation, upload, parts, object_bytes_max=limits.object_bytes_max)
 
-    def complete(connection: Connection) -> PutOutcome:
+    wanted = [_plain(part, upload) for part in listed]
+
+    def plan(connection: Connection) -> VersionManifest | None:
+        planned = uploads.plan_completion(
+            connection,
+            bucket_id=bucket.bucket_id,
+            key=operation.key,
+            upload_id=operation.upload_id,
+            listed=wanted,
+            minimum_part_bytes=limits.part_bytes_min,
+        )
+        if planned is None:
+            return None
+        parts, slices = planned
+        etag, checksum = compute(parts)
+        return new_manifest(
+            request,
+            bucket,
+            key=operation.key,
+            modified_us=now_us,
+            etag=etag,
+            size_bytes=sum(part.size_bytes for part in parts),
+            attributes=upload.attributes,
+            checksum=checksum,
+            part_count=len(parts),
+            bodies=slices,
+        )
+
+    def complete(connection: Connection, statement: VersionStatement | None) -> PutOutcome:
         return uploads.complete_upload(
             connection,
             tenant_id=bucket.tenant_id,
             bucket_id=bucket.bucket_id,
             key=operation.key,
             upload_id=operation.upload_id,
-            listed=[_plain(part, upload) for part in listed],
+            listed=wanted,
             compute=compute,
             minimum_part_bytes=limits.part_bytes_min,
             conditions=conditions,
             now_us=now_us,
+            statement=statement,
         )
 
-    outcome = await commit_unit(request, complete)
+    manifest = await request.services.catalog.read(plan)
+    outcome = await commit_version(request, bucket, complete, manifest)
     version = outcome.version
     body = xml_documents.complete_result(
         location_url=_location(request.head, operation.bucket, operation.key),

@@ -19,6 +19,7 @@ from appliance.catalog.records import (
 from appliance.catalog.version_rows import NULL_VERSION_ID
 from appliance.handlers.commits import commit_body
 from appliance.handlers.request import S3Request, require_bucket
+from appliance.handlers.statements import state_version
 from appliance.handlers.versioned import checksum_headers, version_id_headers
 from appliance.objects.annex import Annex, encode_annex
 from appliance.objects.writer import BodyRequest, WrittenBody
@@ -56,8 +57,11 @@ async def put_object(operation: PutObject, request: S3Request) -> Response:
     bucket = await _admit(operation, request, plan, conditions)
     [algorithm] = plan.algorithms
     attributes = attributes_of(operation.headers)
+    modified_us = 0
 
     def make_annex(size_bytes: int, digests: Digests) -> bytes:
+        nonlocal modified_us
+        modified_us = services.clock.now_us()
         return encode_annex(
             Annex(
                 tenant_name=request.principal.tenant.name,
@@ -68,6 +72,9 @@ async def put_object(operation: PutObject, request: S3Request) -> Response:
                 etag=digests.md5.hex(),
                 checksum=Checksum(algorithm=algorithm, value=digests.checksums[algorithm]),
                 attributes=attributes,
+                bucket_created_us=bucket.created_us,
+                versioning=bucket.versioning,
+                modified_us=modified_us,
             )
         )
 
@@ -85,7 +92,21 @@ async def put_object(operation: PutObject, request: S3Request) -> Response:
         ),
         request.body,
     )
-    outcome = await _commit(request, bucket, operation.key, attributes, written, conditions)
+    new = NewVersion(
+        tenant_id=bucket.tenant_id,
+        bucket_id=bucket.bucket_id,
+        key=operation.key,
+        etag=written.digests.md5.hex(),
+        modified_us=modified_us,
+        attributes=attributes,
+        checksum=Checksum(algorithm=algorithm, value=written.checksum[1]),
+    )
+    outcome = await _commit(request, new, written, conditions)
+    if _keeps_versions(outcome.versioning) != _keeps_versions(bucket.versioning):
+        # Versioning was switched while the body arrived: the annex says the contrary.
+        await state_version(
+            request, bucket, key=operation.key, version_id=outcome.version.version_id
+        )
     headers = (
         (b"etag", quote_etag(outcome.version.etag).encode("ascii")),
         *version_id_headers(outcome.version.version_id, outcome.versioning),
@@ -236,30 +257,22 @@ def check_annex_room(key: bytes, attributes: VersionAttributes) -> None:
         etag="0" * 64,
         checksum=Checksum(algorithm="SHA256", value="0" * 64),
         attributes=attributes,
+        bucket_created_us=2**63,
+        versioning=Versioning.SUSPENDED,
+        modified_us=2**63,
     )
     if len(encode_annex(sample)) > ANNEX_BYTES_MAX:
         raise S3Error(S3Code.METADATA_TOO_LARGE)
 
 
+def _keeps_versions(versioning: Versioning) -> bool:
+    return versioning is Versioning.ENABLED
+
+
 async def _commit(
-    request: S3Request,
-    bucket: Bucket,
-    key: bytes,
-    attributes: VersionAttributes,
-    written: WrittenBody,
-    conditions: WriteConditions,
+    request: S3Request, new: NewVersion, written: WrittenBody, conditions: WriteConditions
 ) -> PutOutcome:
     now_us = request.services.clock.now_us()
-    algorithm, value = written.checksum
-    new = NewVersion(
-        tenant_id=bucket.tenant_id,
-        bucket_id=bucket.bucket_id,
-        key=key,
-        etag=written.digests.md5.hex(),
-        modified_us=now_us,
-        attributes=attributes,
-        checksum=Checksum(algorithm=algorithm, value=value),
-    )
 
     def put(connection: Connection) -> PutOutcome:
         return versions.put_version(

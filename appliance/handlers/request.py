@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from appliance.catalog.unit import Connection
     from appliance.clock import Clock
     from appliance.objects.identities import BodyIds
+    from appliance.objects.manifest_writer import ManifestWriter
     from appliance.objects.reader import ObjectReader
     from appliance.objects.writer import BodyWriter
     from appliance.s3.messages import BodyReader, RequestHead
@@ -66,6 +67,7 @@ class Services:
     store: PageStore
     writer: BodyWriter
     reader: ObjectReader
+    manifests: ManifestWriter
     body_ids: BodyIds
     clock: Clock
     limits: S3Limits

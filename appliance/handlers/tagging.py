@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from appliance.catalog import versions
-from appliance.handlers.commits import commit_unit
+from appliance.handlers.commits import commit_manifests
 from appliance.handlers.documents import receive_document
 from appliance.handlers.get_object import load_object
+from appliance.handlers.statements import manifest_of, state_version
 from appliance.handlers.versioned import version_id_headers
 from appliance.s3 import xml_documents
 from appliance.s3.messages import Response
@@ -64,11 +66,15 @@ async def _replace(
         bucket=operation.bucket,
         key=operation.key,
         version_id=operation.version_id,
-        with_pages=False,
+        with_pages=True,  # for the bodies, which the manifest lists
     )
     bucket: Bucket = found.bucket
+    changed = replace(found.version, attributes=replace(found.version.attributes, tags=tags))
+    written = await request.services.manifests.write_version(
+        bucket.tenant_id, manifest_of(request, bucket, changed, tuple(found.slices))
+    )
 
-    def replace(connection: Connection) -> VersionRecord:
+    def change(connection: Connection) -> VersionRecord:
         return versions.replace_tags(
             connection,
             bucket_id=bucket.bucket_id,
@@ -76,9 +82,17 @@ async def _replace(
             key=operation.key,
             version_id=operation.version_id,
             tags=tags,
+            statement=written.statement,
         )
 
-    version = await commit_unit(request, replace)
+    body_id = written.body.body_id
+    version = await commit_manifests(
+        request, change, [written], lambda made: [made.manifest_body_id == body_id]
+    )
+    if version.manifest_body_id != body_id:
+        await state_version(
+            request, bucket, key=operation.key, version_id=version.version_id, is_stated=True
+        )
     return Response(
         status=status, headers=version_id_headers(version.version_id, bucket.versioning)
     )
