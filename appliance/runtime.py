@@ -38,6 +38,7 @@ from appliance.log import start_log
 from appliance.metrics import Metrics
 from appliance.objects.buffers import RequestBuffers
 from appliance.objects.pipeline import open_pipeline
+from appliance.preflight import refuse_unsound
 from appliance.rate import RateLimiter, RateLimits
 from appliance.recovery import Recovery
 from appliance.secrets import SecretBox
@@ -145,6 +146,7 @@ class Appliance:
 
     async def run(self, on_ready: Callable[[str], None]) -> None:
         """Start, serve, stop; see the module."""
+        await refuse_unsound(self._settings)
         async with AsyncExitStack() as resources:
             catalog = await Catalog.open(
                 self._settings.catalog.url,

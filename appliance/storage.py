@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from appliance.catalog.records import VolumeRow
     from appliance.settings import VolumeSettings
 
-__all__ = ["VolumeMismatch", "inspect_volume", "open_volumes"]
+__all__ = ["VolumeMismatch", "inspect_volume", "match_volumes", "open_volumes"]
 
 IO_SLOTS_BY_TIER = {"ssd": 16, "hdd": 4}  # deep queues feed flash; an arm only gets lost in them
 TIER_ORDER = ("ssd", "hdd")
@@ -51,21 +51,8 @@ async def open_volumes(
         VolumeMismatch: A configured volume is not registered, or the other way round.
         DeviceUnsuitable, FormatUnknown, VolumeForeign: What lies there is not the volume.
     """
-    rows = {_resolve(Path(row.path)): row for row in registered}
     volumes: list[Volume] = []
-    for settings in configured:
-        row = rows.pop(_resolve(settings.path), None)
-        if row is None:
-            raise VolumeMismatch(
-                f"{settings.path} is in the settings but this appliance never formatted it",
-                hint="take it out of the settings, or put the catalog back it belongs to",
-            )
-        if row.tier != settings.tier:
-            raise VolumeMismatch(
-                f"{settings.path} was formatted for tier {row.tier}, the settings say "
-                f"{settings.tier}",
-                hint="correct `tier` in the settings file",
-            )
+    for settings, row in match_volumes(configured, registered):
         device = await FileDevice.open(
             settings.path,
             io_slots=settings.io_slots or IO_SLOTS_BY_TIER[settings.tier],
@@ -85,13 +72,41 @@ async def open_volumes(
                 volume_uuid=uuid.UUID(row.uuid),
             )
         )
+    return volumes
+
+
+def match_volumes(
+    configured: Sequence[VolumeSettings], registered: Sequence[VolumeRow]
+) -> list[tuple[VolumeSettings, VolumeRow]]:
+    """Each volume of the settings with what the catalog knows of it, in the settings' order.
+
+    Raises:
+        VolumeMismatch: A configured volume is not registered, or the other way round.
+    """
+    rows = {_resolve(Path(row.path)): row for row in registered}
+    matched: list[tuple[VolumeSettings, VolumeRow]] = []
+    for settings in configured:
+        row = rows.pop(_resolve(settings.path), None)
+        if row is None:
+            raise VolumeMismatch(
+                f"{settings.path} is in the settings but this appliance never formatted it",
+                hint="take it out of the settings, or put the catalog back it belongs to: "
+                "`thermocline catalog restore`",
+            )
+        if row.tier != settings.tier:
+            raise VolumeMismatch(
+                f"{settings.path} was formatted for tier {row.tier}, the settings say "
+                f"{settings.tier}",
+                hint="correct `tier` in the settings file; `thermocline config check` reads it",
+            )
+        matched.append((settings, row))
     if rows:
         missing = ", ".join(sorted(row.path for row in rows.values()))
         raise VolumeMismatch(
             f"{missing} belongs to this appliance but is not in the settings",
             hint="add a [[volume]] section for it, or mount it where it was",
         )
-    return volumes
+    return matched
 
 
 async def inspect_volume(

@@ -264,14 +264,19 @@ class Catalog:
             committer=self._committer.statistics(),
         )
 
-    async def aclose(self) -> None:
+    async def aclose(self, *, is_clean: bool = True) -> None:
         """Close every connection. `run` has ended and no unit is running.
 
         A SQLite catalog is marked as closed cleanly, unless a commit failed before.
+
+        Args:
+            is_clean: False to leave it as one that a crash ended, for the next start to look after
+                what was written last.
         """
         if self._is_closed:
             return
         self._is_closed = True
+        self._has_failed = self._has_failed or not is_clean
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._close, limiter=self._writer_limiter)
 

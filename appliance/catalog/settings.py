@@ -12,10 +12,17 @@ from appliance.catalog.dialects import advance_counter, store_setting_row
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["begin_epoch", "establish_appliance_uuid", "find_setting", "store_setting"]
+__all__ = [
+    "begin_epoch",
+    "establish_appliance_uuid",
+    "find_setting",
+    "store_setting",
+    "was_closed_cleanly",
+]
 
 _APPLIANCE_UUID = "appliance_uuid"
 _BOOT_EPOCH = "boot_epoch"
+_CLEAN_SHUTDOWN = "clean_shutdown"  # written by `appliance.catalog.engine`
 # BodyId is `epoch << 32 | n` in a signed 64-bit column.
 _EPOCH_MAX = 2**31 - 1
 
@@ -31,6 +38,11 @@ def find_setting(connection: Connection, *, name: str) -> str | None:
 def store_setting(connection: Connection, *, name: str, value: str) -> None:
     """Store a setting, in place of an earlier value."""
     store_setting_row(connection, name, value)
+
+
+def was_closed_cleanly(connection: Connection) -> bool:
+    """Whether the last server ended as it should; never so on PostgreSQL, where nobody can say."""
+    return find_setting(connection, name=_CLEAN_SHUTDOWN) == "1"
 
 
 def begin_epoch(connection: Connection) -> int:

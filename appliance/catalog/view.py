@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Connection
 
-__all__ = ["CatalogView", "check_file", "refuse_live_server"]
+__all__ = ["CatalogView", "check_file", "describe_place", "refuse_live_server"]
 
 T = TypeVar("T")
 
@@ -52,11 +52,13 @@ class CatalogView:
         self._limiter = trio.CapacityLimiter(1)  # one connection, one unit at a time
 
     @classmethod
-    async def open(cls, url: str) -> CatalogView:
+    async def open(cls, url: str, *, may_be_shared: bool = False) -> CatalogView:
         """Open a catalog that no server has open.
 
         Args:
             url: `sqlite:////path/to/file` or `postgresql://user@host/database`.
+            may_be_shared: Whether servers may use a PostgreSQL catalog meanwhile, as for whoever
+                is about to be one.
 
         Raises:
             CatalogBusy: A server has it open.
@@ -64,11 +66,12 @@ class CatalogView:
             CatalogDamaged: It is no database, or its log has lost commits.
         """
         return await trio.to_thread.run_sync(
-            partial(cls._open, parse_url(url)), limiter=trio.CapacityLimiter(1)
+            partial(cls._open, parse_url(url), may_be_shared=may_be_shared),
+            limiter=trio.CapacityLimiter(1),
         )
 
     @classmethod
-    def _open(cls, url: URL) -> CatalogView:
+    def _open(cls, url: URL, *, may_be_shared: bool) -> CatalogView:
         with ExitStack() as opened:
             if is_sqlite(url):
                 path = database_path(url)
@@ -89,7 +92,7 @@ class CatalogView:
                 connection.exec_driver_sql("SELECT 1")
             except exc.DBAPIError as error:
                 raise translate(error) from error
-            if not is_sqlite(url):
+            if not is_sqlite(url) and not may_be_shared:
                 refuse_live_server(connection)
             return cls(connection, opened.pop_all())
 
@@ -112,6 +115,12 @@ class CatalogView:
             return unit(self._connection)
         except exc.DBAPIError as error:
             raise translate(error) from error
+
+
+def describe_place(url: str) -> str:
+    """Where a catalog is, as a message may say it: the file, or the database without passwords."""
+    parsed = parse_url(url)
+    return str(database_path(parsed)) if is_sqlite(parsed) else parsed.render_as_string()
 
 
 def check_file(connection: Connection) -> None:

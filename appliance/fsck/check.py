@@ -22,7 +22,7 @@ from appliance.catalog.errors import CatalogDamaged
 from appliance.catalog.ledger import SWEPT_EPOCH_SETTING
 from appliance.catalog.schema import check_schema
 from appliance.catalog.settings import find_setting
-from appliance.catalog.view import CatalogView
+from appliance.catalog.view import CatalogView, describe_place
 from appliance.catalog.volumes import list_volumes
 from appliance.fsck.catalog_rules import KIND_OF_CHECK, REPAIRED_BY_COUNTING, is_trustworthy
 from appliance.fsck.records import FindingList, FsckReport, Kind, Outcome, Owner
@@ -82,10 +82,11 @@ async def run_fsck(
                 await run.compare(view.read, None)
     except CatalogDamaged as error:
         findings.is_complete = False
-        findings.add(Kind.CATALOG_DAMAGED, where="catalog", detail=str(error))
+        where = describe_place(settings.catalog.url)
+        findings.add(Kind.CATALOG_DAMAGED, where=where, detail=str(error))
         known = None
     if known is not None and repair:
-        async with _open_catalog(settings) as catalog:
+        async with _open_catalog(settings, with_data=with_data) as catalog:
             repairs = Repairs(catalog, clock)
             await run.mend_catalog(catalog.read, repairs, known)
             await run.compare(catalog.read, repairs)
@@ -102,7 +103,7 @@ async def _open_view(settings: Settings) -> AsyncIterator[CatalogView]:
 
 
 @contextlib.asynccontextmanager
-async def _open_catalog(settings: Settings) -> AsyncIterator[Catalog]:
+async def _open_catalog(settings: Settings, *, with_data: bool) -> AsyncIterator[Catalog]:
     """The catalog for writing, with its committer running."""
     catalog = await Catalog.open(settings.catalog.url, flusher=_flush_nothing, readers=1)
     try:
@@ -111,7 +112,9 @@ async def _open_catalog(settings: Settings) -> AsyncIterator[Catalog]:
             yield catalog
             nursery.cancel_scope.cancel()
     finally:
-        await catalog.aclose()
+        # After a crash the next start reads again what was written last; a run that read headers
+        # alone does not stand in for that.
+        await catalog.aclose(is_clean=with_data or not catalog.was_unclean)
 
 
 class _Run:

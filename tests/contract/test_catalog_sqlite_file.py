@@ -305,7 +305,7 @@ async def test_check_finds_what_does_not_agree(sqlite_catalog_url: str) -> None:
         ) == {"pages"}
         assert await findings_after(
             "UPDATE pages SET payload_bytes=10", "UPDATE versions SET body_id=99"
-        ) == {"references"}
+        ) == {"references", "missing body"}
         assert await findings_after(f"UPDATE versions SET body_id={made.body_id}") == set()
         assert await findings_after("UPDATE tenants SET open_upload_count=5") == {"usage"}
         assert await findings_after("UPDATE tenants SET open_upload_count=0") == set()
