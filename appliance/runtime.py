@@ -21,7 +21,14 @@ import trio
 
 from appliance.admin.application import AdminApplication
 from appliance.admin.state import AdminState, ServerFacts
-from appliance.assembly import Core, make_keyring, make_reclaimer, make_scrubber, make_service
+from appliance.assembly import (
+    Core,
+    make_keyring,
+    make_manifest_writer,
+    make_reclaimer,
+    make_scrubber,
+    make_service,
+)
 from appliance.catalog import uploads
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogError
@@ -302,6 +309,7 @@ class Appliance:
             list_volume_facts=partial(list_volume_facts, core.store),
             describe_server=self._describe_server,
             scrub=self._scrubber,
+            manifests=make_manifest_writer(core),
         )
 
     def _describe_server(self) -> ServerFacts:

@@ -12,6 +12,7 @@ import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Self
 
 import httpx
@@ -21,12 +22,15 @@ from appliance.admin.application import AdminApplication
 from appliance.admin.documents import VolumeView
 from appliance.admin.state import AdminState, ServerFacts
 from appliance.catalog.engine import Catalog
+from appliance.catalog.records import BucketStatement, NewBody
 from appliance.clock import FakeClock
 from appliance.http.hypercorn_server import serve_with_hypercorn
 from appliance.http.listeners import UnixAddress
+from appliance.objects.manifest_writer import WrittenBucket
 from appliance.secrets import SecretBox
-from hal.records import SegmentId, VolumeId
+from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tests.catalog_fixtures import FakeFlusher
+from tiers.records import StoredPage
 from tiers.scrub_records import ScrubPass, ScrubPlace
 from tiers.volume_scrub import ScrubState, VolumeScrubStatus
 
@@ -35,6 +39,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hypercorn.typing import ASGIFramework
+
+    from appliance.catalog.records import Versioning
+    from appliance.objects.manifest_writer import WrittenManifest
+    from tenants.records import QuotaLimits, Tenant
 
 __all__ = [
     "APPLIANCE_UUID",
@@ -230,7 +238,44 @@ def make_state(
             listeners={"s3": "http://127.0.0.1:9000", "admin": "unix:/run/t.sock"},
         ),
         scrub=scrub,
+        manifests=UnwrittenManifests(),
     )
+
+
+class UnwrittenManifests:
+    """Manifests of buckets whose records are nowhere; counts what became of them."""
+
+    def __init__(self) -> None:
+        self._bodies = count(9 << 32 | 1)
+        self.taken = 0
+        self.given_back = 0
+
+    async def write_bucket(
+        self,
+        tenant: Tenant,  # noqa: ARG002 - the protocol's
+        *,
+        name: str,  # noqa: ARG002
+        created_us: int,  # noqa: ARG002
+        versioning: Versioning,
+        limits: QuotaLimits,
+    ) -> WrittenBucket:
+        await trio.lowlevel.checkpoint()
+        body_id = BodyId(next(self._bodies))
+        extent = Extent(VolumeId(1), SegmentId(9 << 24), (body_id & 0xFFFF) * 4096, 4096)
+        page = StoredPage(
+            body_id=body_id, page_index=0, payload_bytes=1, blake3=bytes(32), extent=extent
+        )
+        body = NewBody(body_id=body_id, size_bytes=1, pages=(page,))
+        return WrittenBucket(
+            body=body,
+            segments=frozenset({extent.segment}),
+            statement=BucketStatement(body=body, versioning=versioning, limits=limits, at_us=1),
+        )
+
+    async def end(self, written: WrittenManifest, *, is_taken: bool) -> None:  # noqa: ARG002
+        await trio.lowlevel.checkpoint()
+        self.taken += is_taken
+        self.given_back += not is_taken
 
 
 @asynccontextmanager

@@ -5,22 +5,27 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from appliance.admin.documents import BucketList, BucketView, BucketWanted, QuotaWanted
+from appliance.admin.bucket_statements import ExpectedBucket, change_bucket
+from appliance.admin.documents import BucketList, BucketView, BucketWanted
 from appliance.admin.quotas import refuse_buckets_max
 from appliance.admin.routes import AFTER, Route, next_after
-from appliance.admin.units import PAGE_ROWS, change, load_bucket, load_tenant
+from appliance.admin.units import PAGE_ROWS, load_bucket, load_tenant
 from appliance.admin.views import merge_limits, show_bucket
 from appliance.catalog.buckets import (
     create_bucket as insert_bucket,
+    find_bucket,
     list_buckets as list_rows,
     set_bucket_quota,
 )
 from tenants.names import validate_bucket_name
+from tenants.records import QuotaLimits
 
 if TYPE_CHECKING:
     from appliance.admin.routes import Call
     from appliance.admin.state import AdminState
+    from appliance.catalog.records import Bucket, BucketStatement
     from appliance.catalog.unit import Connection
+    from tenants.records import Tenant
 
 __all__ = ["ROUTES"]
 
@@ -33,22 +38,35 @@ async def create_bucket(state: AdminState, call: Call) -> BucketView:
     tenant_name = call.path["tenant"]
     now_us = state.clock.now_us()
 
-    def unit(connection: Connection) -> BucketView:
-        tenant = load_tenant(connection, tenant_name)
-        bucket = insert_bucket(
-            connection, tenant_id=tenant.tenant_id, name=wanted.name, now_us=now_us
-        )
-        if wanted.quota != QuotaWanted():
-            bucket = set_bucket_quota(
-                connection,
-                tenant_id=tenant.tenant_id,
-                name=wanted.name,
-                limits=merge_limits(bucket.limits, wanted.quota),
-            )
-        return show_bucket(tenant, bucket)
+    limits = merge_limits(QuotaLimits(), wanted.quota)
 
-    subject = f"{tenant_name}/{wanted.name}"
-    return await change(state, call, unit, action="bucket create", subject=subject)
+    def unit(connection: Connection, statement: BucketStatement | None) -> tuple[Tenant, Bucket]:
+        tenant = load_tenant(connection, tenant_name)
+        insert_bucket(connection, tenant_id=tenant.tenant_id, name=wanted.name, now_us=now_us)
+        bucket = set_bucket_quota(
+            connection,
+            tenant_id=tenant.tenant_id,
+            name=wanted.name,
+            limits=limits,
+            statement=statement,
+        )
+        return tenant, bucket
+
+    def expect(connection: Connection) -> ExpectedBucket | None:
+        tenant = load_tenant(connection, tenant_name)
+        if find_bucket(connection, tenant_id=tenant.tenant_id, name=wanted.name) is not None:
+            return None
+        return ExpectedBucket(tenant=tenant, name=wanted.name, created_us=now_us, limits=limits)
+
+    made = await change_bucket(
+        state,
+        call,
+        unit,
+        expect=expect,
+        action="bucket create",
+        subject=f"{tenant_name}/{wanted.name}",
+    )
+    return show_bucket(*made)
 
 
 async def list_buckets(state: AdminState, call: Call) -> BucketList:
@@ -86,7 +104,7 @@ ROUTES = (
         summary="Create an empty bucket, as S3's CreateBucket does.",
         body=BucketWanted,
         result=BucketView,
-        refusals=("NameInvalid", "NoSuchTenant", "BucketExists", "QuotaExceeded"),
+        refusals=("NameInvalid", "NoSuchTenant", "BucketExists", "QuotaExceeded", "NoRoom"),
         status=HTTPStatus.CREATED,
     ),
     Route(

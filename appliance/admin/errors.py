@@ -12,7 +12,7 @@ from appliance.admin.documents import ErrorView
 from appliance.catalog import errors as catalog
 from hal.errors import HalError
 from tenants import errors as tenants
-from tiers.errors import LedgerUnavailable
+from tiers.errors import LedgerUnavailable, NoRoom
 
 __all__ = ["FAULTS", "AdminRefused", "describe_fault"]
 
@@ -55,6 +55,7 @@ FAULTS: dict[type[Exception], tuple[HTTPStatus, str]] = {
     catalog.CatalogDamaged: (HTTPStatus.INTERNAL_SERVER_ERROR, "CatalogDamaged"),
     catalog.SchemaMismatch: (HTTPStatus.INTERNAL_SERVER_ERROR, "SchemaMismatch"),
     LedgerUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "CatalogUnavailable"),
+    NoRoom: (HTTPStatus.INSUFFICIENT_STORAGE, "NoRoom"),
     HalError: (HTTPStatus.SERVICE_UNAVAILABLE, "VolumeFailed"),
 }
 """What each error of the layers below answers. A subclass is looked up by its nearest base.

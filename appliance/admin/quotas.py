@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from appliance.admin.bucket_statements import ExpectedBucket, change_bucket
 from appliance.admin.documents import QuotaWanted, UsageRow
 from appliance.admin.errors import AdminRefused
 from appliance.admin.routes import Route
@@ -16,7 +17,9 @@ from appliance.catalog.tenants import set_quota
 if TYPE_CHECKING:
     from appliance.admin.routes import Call
     from appliance.admin.state import AdminState
+    from appliance.catalog.records import Bucket, BucketStatement
     from appliance.catalog.unit import Connection
+    from tenants.records import Tenant
 
 __all__ = ["ROUTES", "refuse_buckets_max"]
 
@@ -62,7 +65,7 @@ async def change_bucket_quota(state: AdminState, call: Call) -> UsageRow:
     refuse_buckets_max(wanted)
     tenant_name, bucket_name = call.path["tenant"], call.path["bucket"]
 
-    def unit(connection: Connection) -> UsageRow:
+    def unit(connection: Connection, statement: BucketStatement | None) -> tuple[Tenant, Bucket]:
         tenant = load_tenant(connection, tenant_name)
         bucket = load_bucket(connection, tenant, bucket_name)
         changed = set_bucket_quota(
@@ -70,13 +73,31 @@ async def change_bucket_quota(state: AdminState, call: Call) -> UsageRow:
             tenant_id=tenant.tenant_id,
             name=bucket.name,
             limits=merge_limits(bucket.limits, wanted),
+            statement=statement,
         )
-        return show_bucket_usage(tenant, changed)
+        return tenant, changed
 
-    subject = f"{tenant_name}/{bucket_name}"
-    return await change(
-        state, call, unit, action="quota set", subject=subject, detail=_describe(wanted)
+    def expect(connection: Connection) -> ExpectedBucket:
+        tenant = load_tenant(connection, tenant_name)
+        bucket = load_bucket(connection, tenant, bucket_name)
+        return ExpectedBucket(
+            tenant=tenant,
+            name=bucket.name,
+            created_us=bucket.created_us,
+            limits=merge_limits(bucket.limits, wanted),
+            versioning=bucket.versioning,
+        )
+
+    changed = await change_bucket(
+        state,
+        call,
+        unit,
+        expect=expect,
+        action="quota set",
+        subject=f"{tenant_name}/{bucket_name}",
+        detail=_describe(wanted),
     )
+    return show_bucket_usage(*changed)
 
 
 def refuse_buckets_max(wanted: QuotaWanted) -> None:

@@ -10,11 +10,14 @@ if TYPE_CHECKING:
 
     from appliance.admin.documents import VolumeView
     from appliance.catalog.engine import Catalog
+    from appliance.catalog.records import Versioning
     from appliance.clock import Clock
+    from appliance.objects.manifest_writer import WrittenBucket, WrittenManifest
     from appliance.secrets import SecretBox
+    from tenants.records import QuotaLimits, Tenant
     from tiers.volume_scrub import VolumeScrubStatus
 
-__all__ = ["AdminState", "KeyCache", "ScrubControl", "ServerFacts"]
+__all__ = ["AdminState", "BucketManifests", "KeyCache", "ScrubControl", "ServerFacts"]
 
 
 class KeyCache(Protocol):
@@ -45,6 +48,26 @@ class ScrubControl(Protocol):
         ...
 
 
+class BucketManifests(Protocol):
+    """Whatever states buckets in the segments; see `appliance.objects.manifest_writer`."""
+
+    async def write_bucket(
+        self,
+        tenant: Tenant,
+        *,
+        name: str,
+        created_us: int,
+        versioning: Versioning,
+        limits: QuotaLimits,
+    ) -> WrittenBucket:
+        """Write the manifest of a bucket."""
+        ...
+
+    async def end(self, written: WrittenManifest, *, is_taken: bool) -> None:
+        """Take note of a commit that took the manifest, or give it back."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
     """The running server.
@@ -71,6 +94,7 @@ class AdminState:
         list_volume_facts: The open volumes; may raise `HalError`.
         describe_server: The server as it is now.
         scrub: Verifies what is stored.
+        manifests: States buckets in the segments.
     """
 
     catalog: Catalog
@@ -82,3 +106,4 @@ class AdminState:
     list_volume_facts: Callable[[], Awaitable[Sequence[VolumeView]]]
     describe_server: Callable[[], ServerFacts]
     scrub: ScrubControl
+    manifests: BucketManifests

@@ -13,15 +13,24 @@ from tenants.errors import NoSuchAccessKey, NoSuchTenant, NoSuchUser
 from tenants.records import AccessKeyId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from appliance.admin.routes import Call
     from appliance.admin.state import AdminState
     from appliance.catalog.records import Bucket
     from appliance.catalog.unit import Connection
+    from hal.records import SegmentRef
     from tenants.records import AccessKey, Tenant, User
 
-__all__ = ["PAGE_ROWS", "change", "load_bucket", "load_key", "load_tenant", "load_user"]
+__all__ = [
+    "PAGE_ROWS",
+    "change",
+    "commit_change",
+    "load_bucket",
+    "load_key",
+    "load_tenant",
+    "load_user",
+]
 
 PAGE_ROWS = 1000  # of one answer that lists; the next page is asked for
 
@@ -47,6 +56,20 @@ async def change(
         subject: What was changed, such as `demo/backups`.
         detail: What else is worth knowing; never a secret.
     """
+    return await commit_change(state, call, unit, action=action, subject=subject, detail=detail)
+
+
+async def commit_change(
+    state: AdminState,
+    call: Call,
+    unit: Callable[[Connection], ResultT],
+    *,
+    action: str,
+    subject: str,
+    detail: str,
+    flush: Collection[SegmentRef] = (),
+) -> ResultT:
+    """See `change`; `flush` are segments that must be on stable storage before the commit."""
     at_us = state.clock.now_us()
 
     def audited(connection: Connection) -> ResultT:
@@ -62,7 +85,7 @@ async def change(
         )
         return result
 
-    result = await state.catalog.commit(audited)
+    result = await state.catalog.commit(audited, flush=flush)
     state.keyring.invalidate()
     return result
 
