@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import uuid
 from contextlib import AsyncExitStack
 from functools import partial
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
 
     from appliance.keyring import KeyRing
     from appliance.settings import Settings
-    from hal.records import SegmentRef
+    from hal.records import SegmentRef, VolumeId
     from hal.volume import Volume
     from tiers.errors import LedgerUnavailable
     from tiers.reclaimer import Reclaimer
@@ -77,6 +78,8 @@ RESERVE_INTERVAL_S = 60.0  # from a disk that was full to the next one
 EXPIRED_PER_COMMIT = 1000
 COMPLETED_KEPT_US = 24 * 3600 * 1_000_000  # a retried Complete gets its answer for a day
 SEAL_S_MAX = 10.0
+STOP_S_MAX = 30.0  # beyond the grace of requests in flight: sealing, closing, the last commits
+EXIT_RECOVER = 70  # as after a failed commit, see appliance.cli.errors
 CATALOG_GAUGES = (
     "reads_running",
     "reads_waiting",
@@ -217,13 +220,14 @@ class Appliance:
                 self._metrics.watch("recovery", recovery.statistics, gauges=("usage_findings",))
                 await recovery.recheck()
                 working.start_soon(recovery.compare_usage)
-            working.start_soon(_measure_rooms_forever, store)
+            for volume in volumes:
+                working.start_soon(_measure_room_forever, store, volume.volume_id)
             working.start_soon(_keep_reserve_forever, catalog)
             working.start_soon(_expire_uploads_forever, catalog, self._clock)
             servers = self._make_servers(core, keyring)
             self._watch(catalog, store, reclaimer, keyring, servers)
             self._watch_scrub(scrubber, store)
-            working.start_soon(_obey_signals, servers)
+            working.start_soon(_obey_signals, servers, self._settings.s3.shutdown_grace_s)
             await servers.run(lambda listeners: self._become_ready(listeners, on_ready))
             self._is_ready = False
             working.cancel_scope.cancel()
@@ -410,20 +414,37 @@ def _open_box(key_file: Path, wrapped_data_key: bytes) -> SecretBox:
     return box
 
 
-async def _obey_signals(servers: Servers) -> None:
+async def _obey_signals(servers: Servers, grace_s: float) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async for number in signals:
             if number == signal.SIGHUP:
                 servers.reload_certificates()
             else:
                 _log.info("stopping", signal=signal.Signals(number).name)
+                _end_in_time(grace_s + STOP_S_MAX)
                 servers.request_stop()
 
 
-async def _measure_rooms_forever(store: PageStore) -> None:
+def _end_in_time(seconds: float) -> None:
+    """End the process by then, come what may: a device that hangs keeps its threads for ever.
+
+    The next start finds what a crash leaves, which is nothing that was acknowledged lost.
+    """
+
+    def give_up() -> None:
+        _log.error("stop_took_too_long", seconds=seconds)
+        os._exit(EXIT_RECOVER)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True  # an orderly end does not wait for it
+    timer.start()
+
+
+async def _measure_room_forever(store: PageStore, volume_id: VolumeId) -> None:
+    """One task a volume, so that one whose device hangs keeps no other's numbers old."""
     while True:
         await trio.sleep(ROOMS_INTERVAL_S)
-        await store.measure_rooms()
+        await store.measure_room(volume_id)
 
 
 async def _keep_reserve_forever(catalog: Catalog) -> None:

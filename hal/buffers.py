@@ -76,6 +76,17 @@ class AlignedBuffer:
         if self._pool is not None:
             self._pool._take_back(self._memory)  # noqa: SLF001  # one module, two halves
 
+    def forfeit(self) -> None:
+        """Give the memory up in place of `release`: a read that was abandoned may still fill it.
+
+        Nobody is handed it again; it goes when its last user lets go of it. Until then it is beyond
+        the pool's total, by no more than the devices have slots for reads.
+        """
+        assert self._view is not None, "released twice"
+        self._view = None
+        if self._pool is not None:
+            self._pool._write_off(len(self._memory))  # noqa: SLF001  # one module, two halves
+
     def __enter__(self) -> Self:
         """The buffer itself; leaving the block releases it."""
         return self
@@ -217,11 +228,14 @@ class BufferPool:
 
     def _take_back(self, memory: mmap.mmap) -> None:
         capacity = len(memory)
+        self._idle[capacity].append(memory)
+        self._idle_bytes += capacity
+        self._write_off(capacity)
+
+    def _write_off(self, capacity: int) -> None:
         self._outstanding_bytes -= capacity
         self._outstanding_count -= 1
         assert self._outstanding_bytes >= 0
-        self._idle[capacity].append(memory)
-        self._idle_bytes += capacity
         self._serve_waiters()
 
     def _serve_waiters(self) -> None:

@@ -110,12 +110,14 @@ class DescriptorCache:
             posix.close_descriptor(entry.descriptor, self._directory / name)
 
     def close_all(self) -> None:
-        """Close every descriptor; none may be in use."""
+        """Close every descriptor; one that an abandoned read still uses is closed by that."""
         with self._lock:
             entries = list(self._entries.items())
             self._entries.clear()
-        assert all(entry.use_count == 0 for _, entry in entries), "closed while in use"
-        self._close_all(entries)
+            for _, entry in entries:
+                entry.is_removed = entry.use_count > 0
+            idle = [(name, entry) for name, entry in entries if not entry.is_removed]
+        self._close_all(idle)
 
     def _take(self, name: str) -> _Entry:
         with self._lock:

@@ -74,10 +74,15 @@ class Device(Protocol):
         target: memoryview,
         *,
         check: Callable[[], None] | None = None,
+        may_abandon: bool = False,
     ) -> None:
         """Fill `target` from `offset`, then run `check` in the same hop.
 
         `target` is borrowed until return. What `check` raises is raised here.
+
+        Cancellation: waits for the transfer, unless `may_abandon`: then the caller leaves at once,
+            the device may go on filling `target` and running `check` for as long as it likes, and
+            the memory must never be used again.
 
         Raises:
             MediumError: The range could not be read in full.

@@ -164,6 +164,7 @@ class FaultyDevice:
         target: memoryview,
         *,
         check: Callable[[], None] | None = None,
+        may_abandon: bool = False,
     ) -> None:
         """See `Device.read_into`."""
         fault = await self._begin(OperationKind.READ, name, offset, len(target))
@@ -174,7 +175,9 @@ class FaultyDevice:
             if check is not None:
                 check()
 
-        await self._inner.read_into(name, offset, target, check=flip_and_check)
+        await self._inner.read_into(
+            name, offset, target, check=flip_and_check, may_abandon=may_abandon
+        )
         _end(fault)
 
     async def write(

@@ -2,7 +2,8 @@
 
 Every operation runs in a worker thread behind the device's own limiter, so that a slow disk holds
 its own callers only. A cancelled caller waits for its thread: no buffer is given back while the
-kernel may still be writing to it.
+kernel may still be writing to it. Only a read may be left alone, by a caller that never uses the
+memory again: a disk that hangs must not keep the requests that wait for it.
 
 A file whose flush failed is poisoned for the life of the device: the kernel reports a lost write
 once and calls the next sync a success (fsyncgate), so the first report is the only one believed.
@@ -143,10 +144,13 @@ class FileDevice:
         target: memoryview,
         *,
         check: Callable[[], None] | None = None,
+        may_abandon: bool = False,
     ) -> None:
-        """See `Device.read_into`."""
+        """See `Device.read_into`. An abandoned read keeps its slot until it ends."""
         _check_range(offset, len(target))
-        await self._run(lambda: self._read_into(name, offset, target, check))
+        await self._run(
+            lambda: self._read_into(name, offset, target, check), may_abandon=may_abandon
+        )
 
     async def write(
         self,
@@ -227,7 +231,7 @@ class FileDevice:
         """See `Device.aclose`."""
         await self._run(self._descriptors.close_all)
 
-    async def _run(self, operation: Callable[[], _T]) -> _T:
+    async def _run(self, operation: Callable[[], _T], *, may_abandon: bool = False) -> _T:
         def counted() -> _T:
             try:
                 return operation()
@@ -236,7 +240,9 @@ class FileDevice:
                     self._counters.errors += 1
                 raise
 
-        return await trio.to_thread.run_sync(counted, limiter=self._io_slots)
+        return await trio.to_thread.run_sync(
+            counted, limiter=self._io_slots, abandon_on_cancel=may_abandon
+        )
 
     def _check_not_poisoned(self, name: str) -> None:
         if name in self._poisoned:

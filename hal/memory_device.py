@@ -100,6 +100,7 @@ class MemoryDevice:
         target: memoryview,
         *,
         check: Callable[[], None] | None = None,
+        may_abandon: bool = False,  # noqa: ARG002 - nothing goes on here once it is cancelled
     ) -> None:
         """See `Device.read_into`."""
         _check_range(offset, len(target))

@@ -316,6 +316,7 @@ class Volume:
         *,
         record_offset: int = 0,
         check: Callable[[], None] | None = None,
+        may_abandon: bool = False,
     ) -> None:
         """Fill `target` from the extent, then run `check` in the same thread hop.
 
@@ -324,6 +325,7 @@ class Volume:
             target: Aligned; ends within the extent; borrowed until return.
             record_offset: Where in the extent to begin, a multiple of 4,096.
             check: Verifies `target`; what it raises is raised here.
+            may_abandon: See `Device.read_into`.
 
         Raises:
             MediumError: The range cannot be read, or its segment does not exist.
@@ -333,7 +335,11 @@ class Volume:
         assert record_offset + len(target) <= extent.length_bytes
         segment = await self._table.load(extent.segment_id)
         await self._device.read_into(
-            segment.name, extent.offset + record_offset, target, check=check
+            segment.name,
+            extent.offset + record_offset,
+            target,
+            check=check,
+            may_abandon=may_abandon,
         )
 
     def segment_uuid(self, segment_id: SegmentId) -> bytes:

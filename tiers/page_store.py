@@ -117,14 +117,18 @@ class PageStore:
         return [self._volumes[volume_id] for volume_id in sorted(self._volumes)]
 
     async def measure_rooms(self) -> None:
-        """Refresh what placement knows of free space; called at start and now and then after."""
+        """Refresh what placement knows of every volume's free space, as at start."""
         for volume in self.volumes:
-            try:
-                self._rooms[volume.volume_id] = await volume.measure_capacity()
-            except HalError as error:
-                # A device that cannot even say its size takes no writes until it can.
-                self._rooms[volume.volume_id] = Capacity(total_bytes=1, free_bytes=0)
-                self._let_rest(volume.volume_id, error)
+            await self.measure_room(volume.volume_id)
+
+    async def measure_room(self, volume_id: VolumeId) -> None:
+        """Refresh what placement knows of a volume's free space; called now and then."""
+        try:
+            self._rooms[volume_id] = await self._volumes[volume_id].measure_capacity()
+        except HalError as error:
+            # A device that cannot even say its size takes no writes until it can.
+            self._rooms[volume_id] = Capacity(total_bytes=1, free_bytes=0)
+            self._let_rest(volume_id, error)
 
     def check_room(self) -> None:
         """Refuse early what no volume would take now; no word that one will.
@@ -207,6 +211,9 @@ class PageStore:
             page: As the catalog has it.
             target: Aligned memory of at least the record's length; borrowed by the result.
 
+        Cancellation: at once, also where the device hangs; `target` must never be used again
+            (`AlignedBuffer.forfeit`).
+
         Raises:
             PageLost: No copy passed its checks.
         """
@@ -222,6 +229,7 @@ class PageStore:
                 check=lambda: payload.append(
                     open_record(record, expected=expected, where=str(page.extent))
                 ),
+                may_abandon=True,
             )
 
         await self._read_twice(page, read)
@@ -240,6 +248,8 @@ class PageStore:
             length_bytes: At least 1; the range lies inside the payload.
             target: Aligned memory of at least the record's length; borrowed by the result.
 
+        Cancellation: see `read_page`.
+
         Raises:
             PageLost: No copy passed its checks.
         """
@@ -257,7 +267,7 @@ class PageStore:
 
         async def read() -> None:
             expected = await expect_record(volume, page)
-            await volume.read(page.extent, header, record_offset=0)
+            await volume.read(page.extent, header, record_offset=0, may_abandon=True)
             await volume.read(
                 page.extent,
                 spans,
@@ -267,6 +277,7 @@ class PageStore:
                         header, spans, span_range=plan, expected=expected, where=str(page.extent)
                     )
                 ),
+                may_abandon=True,
             )
 
         await self._read_twice(page, read)

@@ -28,11 +28,12 @@ RETRY_AFTER_S = "5"
 class RequestBuffers:
     """Hands out aligned buffers to requests.
 
-    Args:
+    Attributes:
         total_bytes: Bound on all of them together.
     """
 
     def __init__(self, total_bytes: int) -> None:
+        self.total_bytes = total_bytes
         small_bytes = total_bytes // SMALL_SHARE
         self.small = BufferPool(small_bytes)
         self.large = BufferPool(total_bytes - small_bytes)

@@ -2,6 +2,9 @@
 
 A read holds at most two page buffers: one that is being sent and one that is being filled. Every
 page is verified before its first byte is sent, so a started answer either ends whole or is cut off.
+
+A page that takes too long, because its device crawls or hangs, is an error like any other: the
+device is left to it, and the client told to come back.
 """
 
 from __future__ import annotations
@@ -14,11 +17,14 @@ import trio
 
 from appliance.catalog.errors import CatalogDamaged
 from appliance.objects.pipeline import open_pipeline
-from hal.geometry import PAGE_BYTES_MAX
+from appliance.s3.codes import S3Code
+from appliance.s3.errors import S3Error
+from hal.geometry import PAGE_BYTES_MAX, RECORD_BYTES_MAX
 from hal.records import BodyId
 from tiers.records import StoredPage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from appliance.catalog.records import BodySlice
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from appliance.objects.pins import BodyPins
     from appliance.s3.ranges import Span
     from hal.buffers import AlignedBuffer
+    from hal.records import VolumeId
     from tiers.page_store import PageStore
 
 __all__ = ["ListPages", "ObjectReader", "ObjectStream", "PageCut", "cut_pages", "cut_slices"]
@@ -34,6 +41,13 @@ ListPages = Callable[[BodyId, int, int], Awaitable[Sequence[StoredPage]]]
 """(body, first index, limit) to pages by index: one read unit of the catalog."""
 
 RECEIVE_BYTES_MAX = 256 * 1024  # as a request's body arrives, see BodyReader
+# A disk that hangs answers 503 well before a client's own patience ends (DURABILITY: 30 s).
+READ_S_MAX = 20.0
+RETRY_AFTER_S = "5"
+# Of the buffers, what reads of one volume may hold while they wait for it: those of a disk that
+# hangs leave the rest to the others.
+VOLUME_SHARE = 4
+READS_MIN = 8  # and no fewer reads than this, however little memory there is
 PAGES_PER_LOOKUP = 64  # 256 MiB of a large object between two catalog reads
 
 
@@ -82,12 +96,39 @@ def cut_pages(body_id: BodyId, first: int, length_bytes: int) -> list[PageCut]:
     return cuts
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Patience:
+    """With devices: how many reads may wait for each, and how long."""
+
+    gates: Mapping[VolumeId, trio.CapacityLimiter]
+    read_s_max: float
+
+
 class ObjectReader:
-    """Opens streams over the bodies of versions."""
+    """Opens streams over the bodies of versions.
+
+    Args:
+        store: Where the pages are.
+        buffers: Where they are read to.
+        pins: What is being read.
+        list_pages: Where pages lie that a caller did not bring along.
+        read_s_max: How long a page may take, waiting for memory and device included.
+    """
 
     def __init__(
-        self, store: PageStore, buffers: RequestBuffers, pins: BodyPins, *, list_pages: ListPages
+        self,
+        store: PageStore,
+        buffers: RequestBuffers,
+        pins: BodyPins,
+        *,
+        list_pages: ListPages,
+        read_s_max: float = READ_S_MAX,
     ) -> None:
+        reads_max = max(buffers.total_bytes // (VOLUME_SHARE * RECORD_BYTES_MAX), READS_MIN)
+        self._patience = _Patience(
+            gates={volume.volume_id: trio.CapacityLimiter(reads_max) for volume in store.volumes},
+            read_s_max=read_s_max,
+        )
         self._store = store
         self._buffers = buffers
         self._pins = pins
@@ -112,7 +153,7 @@ class ObjectReader:
 
         Raises:
             PageLost: The first page cannot be read.
-            S3Error: `SlowDown` where no buffer came free in time.
+            S3Error: `SlowDown` where memory or device took too long.
         """
         stream = ObjectStream(
             self._store,
@@ -121,6 +162,7 @@ class ObjectReader:
             cuts=cut_slices(slices, span),
             list_pages=self._list_pages,
             first_pages=first_pages,
+            patience=self._patience,
         )
         try:
             await stream.prime()
@@ -142,6 +184,7 @@ class ObjectStream:
         cuts: Sequence[tuple[BodyId, int, int]],
         list_pages: ListPages,
         first_pages: Sequence[StoredPage],
+        patience: _Patience,
     ) -> None:
         self._store = store
         self._buffers = buffers
@@ -153,6 +196,7 @@ class ObjectStream:
             cut for body_id, first, count in cuts for cut in cut_pages(body_id, first, count)
         )
         self._next_cut = next(self._cuts, None)
+        self._patience = patience
         self._primed: tuple[AlignedBuffer, memoryview] | None = None
         self._received_bytes = 0
 
@@ -215,17 +259,30 @@ class ObjectStream:
         if self._next_cut is None:
             return
         page = await self._find_page(self._next_cut)
+        gate = self._patience.gates[page.extent.volume_id]
+        try:
+            gate.acquire_nowait()
+        except trio.WouldBlock:
+            return
         try:
             buffer = self._buffers.acquire_nowait(page.extent.length_bytes)
         except trio.WouldBlock:
             return
-        self._primed = await self._read_into(page, buffer)
+        else:
+            with trio.move_on_after(self._patience.read_s_max):
+                self._primed = await self._read_into(page, buffer)
+        finally:
+            gate.release()
 
     async def _read_next(self) -> tuple[AlignedBuffer, memoryview] | None:
         if self._next_cut is None:
             return None
         page = await self._find_page(self._next_cut)
-        return await self._read_into(page, await self._buffers.acquire(page.extent.length_bytes))
+        with trio.move_on_after(self._patience.read_s_max):
+            async with self._patience.gates[page.extent.volume_id]:
+                buffer = await self._buffers.acquire(page.extent.length_bytes)
+                return await self._read_into(page, buffer)
+        raise S3Error(S3Code.SLOW_DOWN, headers={"retry-after": RETRY_AFTER_S})
 
     async def _read_into(
         self, page: StoredPage, buffer: AlignedBuffer
@@ -239,6 +296,9 @@ class ObjectStream:
                 piece = await self._store.read_range(
                     page, first=cut.first, length_bytes=cut.length_bytes, target=buffer.view
                 )
+        except trio.Cancelled:
+            buffer.forfeit()  # the device may still be filling it
+            raise
         except BaseException:
             buffer.release()
             raise

@@ -65,6 +65,26 @@ async def test_a_cancelled_write_ends_before_its_caller_goes_on(device: FileDevi
     assert target == b"x" * BLOCK
 
 
+async def test_a_read_may_be_abandoned_and_keeps_its_slot_until_it_ends(
+    device: FileDevice, tmp_path: Path
+) -> None:
+    await device.create_file("a", size_bytes=BLOCK)
+    may_go_on = threading.Event()
+    with trio.move_on_after(0.05) as scope:
+        await device.read_into(
+            "a", 0, aligned(bytes(BLOCK)), check=lambda: _wait(may_go_on), may_abandon=True
+        )
+
+    assert scope.cancelled_caught
+    assert device.statistics().operations_running == 1
+    await device.aclose()
+    assert count_descriptors(tmp_path) == 0
+    may_go_on.set()
+    while device.statistics().operations_running:  # noqa: ASYNC110 - a thread is no event
+        await trio.sleep(0.01)
+    assert count_descriptors(tmp_path) == 0
+
+
 async def test_operations_beyond_the_slots_wait(device: FileDevice) -> None:
     await device.create_file("a", size_bytes=4 * BLOCK)
     may_go_on = threading.Event()

@@ -10,12 +10,18 @@ import trio
 
 from appliance.catalog.records import BodySlice
 from appliance.objects.pins import BodyPins
-from appliance.objects.reader import ObjectReader, cut_pages, cut_slices
+from appliance.objects.reader import (
+    READ_S_MAX,
+    READS_MIN,
+    ObjectReader,
+    cut_pages,
+    cut_slices,
+)
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 from appliance.s3.ranges import Span
 from hal.errors import DeviceError, MediumError
-from hal.faulty_device import FaultyDevice, fail_nth
+from hal.faulty_device import Fault, FaultyDevice, OperationKind, fail_nth
 from hal.geometry import PAGE_BYTES_MAX
 from hal.records import BodyId
 from tests.unit.objects.bodies import ListBody, make_buffers, make_request, make_writer
@@ -23,6 +29,8 @@ from tests.unit.tiers.stores import make_device, make_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from trio.testing import MockClock
 
     from appliance.objects.buffers import RequestBuffers
     from appliance.objects.writer import WrittenBody
@@ -319,3 +327,57 @@ async def test_reading_holds_at_most_two_buffers() -> None:
     await stream.aclose()
 
     assert most == 2
+
+
+async def test_a_device_that_hangs_is_left_and_the_client_told_to_come_back(
+    autojump_clock: MockClock,
+) -> None:
+    device = FaultyDevice(make_device(), lambda _: None)
+    store, buffers = await make_store([device]), make_buffers()
+    written = await make_writer(store, buffers).write_body(
+        make_request(b"x" * 5000), ListBody([b"x" * 5000])
+    )
+    reader, pins = make_reader(store, buffers, [written])
+    device.replace_plan(
+        lambda operation: Fault(delay_seconds=1e9) if operation.kind is OperationKind.READ else None
+    )
+    began = trio.current_time()
+
+    with pytest.raises(S3Error) as caught:
+        await read_all(reader, [written])
+
+    assert caught.value.code is S3Code.SLOW_DOWN
+    assert trio.current_time() - began == READ_S_MAX
+    assert outstanding(buffers) == 0
+    assert not pins.is_pinned(written.body.body_id)
+    device.replace_plan(lambda _: None)
+    assert await read_all(reader, [written]) == b"x" * 5000
+
+
+async def test_reads_that_wait_for_one_device_leave_memory_to_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    slow = FaultyDevice(make_device(), lambda _: None)
+    store, buffers = await make_store([slow]), make_buffers()
+    written = await make_writer(store, buffers).write_body(
+        make_request(pattern(MIB)), ListBody([pattern(MIB)])
+    )
+    reader, _ = make_reader(store, buffers, [written])
+    slow.replace_plan(
+        lambda operation: Fault(delay_seconds=1e9) if operation.kind is OperationKind.READ else None
+    )
+    refused: list[S3Code] = []
+
+    async def read() -> None:
+        with pytest.raises(S3Error) as caught:
+            await read_all(reader, [written])
+        refused.append(caught.value.code)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4 * READS_MIN):
+            nursery.start_soon(read)
+        await trio.sleep(1)
+        assert outstanding(buffers) == READS_MIN
+
+    assert refused == [S3Code.SLOW_DOWN] * (4 * READS_MIN)
+    assert outstanding(buffers) == 0
