@@ -7,6 +7,7 @@ and the command that helps.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -27,12 +28,13 @@ from appliance.storage import VolumeMismatch, inspect_volume, match_volumes
 from hal.errors import DeviceError, FormatUnknown, VolumeForeign
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from uuid import UUID
 
     from appliance.catalog.records import VolumeRow
     from appliance.settings import Settings
 
-__all__ = ["refuse_unsound"]
+__all__ = ["check_tables", "explain_unusable", "refuse_unsound"]
 
 # After a clean end a catalog above this is not read before the start, which would take minutes: its
 # damage is found when it is read. SQLite reads some 500 MB/s from a fast disk.
@@ -59,7 +61,7 @@ async def refuse_unsound(settings: Settings) -> None:
     """
     url = parse_url(settings.catalog.url)
     path = database_path(url) if is_sqlite(url) else None
-    try:
+    with explain_unusable(path):
         view = await CatalogView.open(settings.catalog.url, may_be_shared=True)
         try:
             await _look_at_catalog(view, None if path is None else trio.Path(path))
@@ -67,10 +69,6 @@ async def refuse_unsound(settings: Settings) -> None:
             rows = await view.read(list_volumes)
         finally:
             await view.aclose()
-    except CatalogDamaged as error:
-        raise CatalogDamaged(f"{_name(error, path)}; {_CATALOG_HELP}") from error
-    except CatalogUnavailable as error:
-        raise CatalogUnavailable(f"{_name(error, path)}; {_CATALOG_HELP}") from error
     key_file = settings.secrets.key_file
     SecretBox.open(load_keys(key_file), identity.wrapped_data_key, where=str(key_file))
     for place in (path.parent, path) if path is not None else ():
@@ -82,13 +80,41 @@ async def refuse_unsound(settings: Settings) -> None:
             await _look_at_volume(row, settings, identity.appliance_uuid, opened)
 
 
-async def _look_at_catalog(view: CatalogView, path: trio.Path | None) -> None:
+@contextlib.contextmanager
+def explain_unusable(path: Path | None) -> Iterator[None]:
+    """Tell of a catalog that cannot be used with its file and the commands that help.
+
+    Args:
+        path: The file; None for PostgreSQL, whose messages name the database.
+
+    Raises:
+        CatalogDamaged, CatalogUnavailable: What was raised in the block, so explained.
+    """
+    try:
+        yield
+    except CatalogDamaged as error:
+        raise CatalogDamaged(f"{_name(error, path)}; {_CATALOG_HELP}") from error
+    except CatalogUnavailable as error:
+        raise CatalogUnavailable(f"{_name(error, path)}; {_CATALOG_HELP}") from error
+
+
+async def check_tables(view: CatalogView, path: Path | None) -> None:
+    """Whether it is a catalog of this program's at all.
+
+    Raises:
+        SchemaMismatch: Its schema is another one.
+        CatalogDamaged: A file without any of our tables, which an upgrade would only litter.
+    """
     try:
         await view.read(check_schema)
     except SchemaMismatch as error:
         if error.found != NO_SCHEMA or path is None:
             raise
         raise CatalogDamaged(f"{path} is a database without the tables of a catalog") from error
+
+
+async def _look_at_catalog(view: CatalogView, path: trio.Path | None) -> None:
+    await check_tables(view, None if path is None else Path(path))
     if path is None:
         return
     is_small = (await path.stat()).st_size <= CHECKED_BYTES_MAX

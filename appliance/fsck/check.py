@@ -16,11 +16,11 @@ import trio
 
 from appliance.catalog import fsck
 from appliance.catalog.check import check_catalog
+from appliance.catalog.connections import database_path, is_sqlite, parse_url
 from appliance.catalog.damage import list_body_owners
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogDamaged
 from appliance.catalog.ledger import SWEPT_EPOCH_SETTING
-from appliance.catalog.schema import check_schema
 from appliance.catalog.settings import find_setting
 from appliance.catalog.view import CatalogView, describe_place
 from appliance.catalog.volumes import list_volumes
@@ -30,6 +30,7 @@ from appliance.fsck.repairs import Repairs
 from appliance.fsck.volume_check import Comparison, VolumeCheck
 from appliance.identity import load_identity
 from appliance.objects.pipeline import open_pipeline
+from appliance.preflight import check_tables, explain_unusable
 from appliance.storage import inspect_volume
 from hal.buffers import AlignedBuffer
 from hal.errors import HalError
@@ -37,6 +38,7 @@ from hal.geometry import RECORD_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
     from uuid import UUID
 
     from appliance.catalog.records import Finding, VolumeRow
@@ -75,8 +77,11 @@ async def run_fsck(
     """
     findings = FindingList()
     run = _Run(settings, findings, repair=repair, with_data=with_data, report=report)
+    url = parse_url(settings.catalog.url)
+    path = database_path(url) if is_sqlite(url) else None
     try:
-        async with _open_view(settings) as view:
+        async with _open_view(settings, path) as view:
+            await check_tables(view, path)
             known = await run.look_at_catalog(view.read)
             if known is not None and not repair:
                 await run.compare(view.read, None)
@@ -94,8 +99,9 @@ async def run_fsck(
 
 
 @contextlib.asynccontextmanager
-async def _open_view(settings: Settings) -> AsyncIterator[CatalogView]:
-    view = await CatalogView.open(settings.catalog.url)
+async def _open_view(settings: Settings, path: Path | None) -> AsyncIterator[CatalogView]:
+    with explain_unusable(path):
+        view = await CatalogView.open(settings.catalog.url)
     try:
         yield view
     finally:
@@ -141,7 +147,6 @@ class _Run:
 
     async def look_at_catalog(self, read: ReadCatalog) -> list[Finding] | None:
         """The catalog against itself; None where it may not judge volumes, which ends the run."""
-        await read(check_schema)
         found = await read(check_catalog)
         if is_trustworthy(found) and self._is_repair:
             return found  # told once it is known what became of them

@@ -108,6 +108,8 @@ class Store:
         catalog = await Catalog.open(self.settings.catalog.url, flusher=flush, readers=1)
         async with contextlib.AsyncExitStack() as opened:
             opened.push_async_callback(catalog.aclose)
+            # Closed outside of the nursery, whose end is a cancellation.
+            devices = await opened.enter_async_context(contextlib.AsyncExitStack())
             nursery = await opened.enter_async_context(trio.open_nursery())
             await nursery.start(catalog.run)
             epoch = await catalog.commit(begin_epoch)
@@ -119,7 +121,7 @@ class Store:
                 boot_epoch=epoch,
                 random_uuid=uuid.uuid4,
                 now_us=self.clock.now_us,
-                resources=opened,
+                resources=devices,
             )
             store = PageStore(volumes, tier_order=TIER_ORDER)
             await store.measure_rooms()
