@@ -275,6 +275,11 @@ class Volume:
             segment is not None and segment.state is SegmentState.SEALED and not segment.unsettled
         )
 
+    def is_poisoned(self, segment_id: SegmentId) -> bool:
+        """Whether a flush of the segment failed: nothing done to it is durable until a restart."""
+        segment = self._table.find_known(segment_id)
+        return segment is not None and segment.state is SegmentState.POISONED
+
     async def write_record(
         self,
         extent: Extent,
@@ -387,21 +392,20 @@ class Volume:
                 nursery.start_soon(flush_one, segment)
         return failed
 
-    async def punch(self, extents: Collection[Extent]) -> None:
+    async def punch(self, extents: Collection[Extent]) -> Mapping[SegmentId, HalError]:
         """Free the blocks of extents that nobody refers to any more; each segment flushed once.
 
-        Every extent is tried before the first failure is raised; repeating is harmless. A segment
-        that is gone is freed already. A poisoned segment is punched without a flush: what a crash
-        would bring back is garbage, for the sweep.
+        Every segment is tried; repeating is harmless. A segment that is gone is freed already.
 
-        Durability: the holes are durable on return.
+        Durability: the holes of every segment that is *not* in the result are durable on return.
 
-        Raises:
-            MediumError: A range could not be punched.
-            DeviceFailed: A flush failed; the segment is poisoned.
+        Returns:
+            The segments that failed, with why. A range could not be punched, or the flush failed,
+            which poisons the segment. One that was poisoned before is punched all the same, for the
+            room, and is in the result: a crash may bring its blocks back.
         """
         await trio.lowlevel.checkpoint()
-        failures: list[HalError] = []
+        failed: dict[SegmentId, HalError] = {}
         by_segment: dict[SegmentId, list[Extent]] = {}
         for extent in extents:
             assert extent.volume_id == self.volume_id
@@ -414,9 +418,8 @@ class Volume:
             try:
                 await self._punch_segment(segment, parts)
             except HalError as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
+                failed[segment_id] = error
+        return failed
 
     async def remove_segment(self, segment_id: SegmentId) -> None:
         """Remove a segment that nobody refers to any more and that `is_sealed`.
@@ -553,8 +556,7 @@ class Volume:
             await self._device.punch(segment.name, extent.offset, extent.length_bytes)
             segment.writes_ended += 1
             segment.unsettled.discard(extent.offset)
-        if segment.state is not SegmentState.POISONED:
-            await self._flush_segment(segment)
+        await self._flush_segment(segment)
 
     def _poison(self, segment: KnownSegment) -> None:
         segment.state = step(segment.state, SegmentEvent.POISON)

@@ -316,10 +316,7 @@ class PageStore:
         for extent in extents:
             by_volume[extent.volume_id].append(extent)
         for volume_id, volume_extents in by_volume.items():
-            try:
-                await self._volumes[volume_id].punch(volume_extents)
-            except HalError:
-                continue
+            await self._volumes[volume_id].punch(volume_extents)
 
     def settle(self, pages: Sequence[StoredPage]) -> None:
         """Take note that a commit names these pages, so that from here on the catalog tells.
@@ -329,17 +326,25 @@ class PageStore:
         for page in pages:
             self._volumes[page.extent.volume_id].settle([page.extent])
 
-    async def punch(self, extents: Sequence[Extent]) -> None:
+    async def punch(self, extents: Sequence[Extent]) -> Mapping[SegmentRef, HalError]:
         """Punch extents whose removal is committed, durably.
 
-        Raises:
-            HalError: The device refused; the rows must stay.
+        Returns:
+            The segments that refused, with why: the rows of all extents in them must stay.
         """
+        failed: dict[SegmentRef, HalError] = {}
         by_volume: dict[VolumeId, list[Extent]] = defaultdict(list)
         for extent in extents:
             by_volume[extent.volume_id].append(extent)
         for volume_id, volume_extents in by_volume.items():
-            await self._volumes[volume_id].punch(volume_extents)
+            refused = await self._volumes[volume_id].punch(volume_extents)
+            for segment_id, error in refused.items():
+                failed[SegmentRef(volume_id, segment_id)] = error
+        return failed
+
+    def is_poisoned(self, segment: SegmentRef) -> bool:
+        """Whether a flush of the segment failed: nothing done to it is durable until a restart."""
+        return self._volumes[segment.volume_id].is_poisoned(segment.segment_id)
 
     def volume(self, volume_id: VolumeId) -> Volume:
         """The open volume of that id."""

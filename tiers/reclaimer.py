@@ -2,7 +2,8 @@
 
 Order (DURABILITY 3): the death of a body is committed long before its bytes go; the punch is
 durable before the rows go. A crash between the two leaves rows whose records are already holes of a
-dead body, and the next round punches them again: idempotent.
+dead body, and the next round punches them again: idempotent. Rows of a segment that refused a punch
+or its flush stay; no later flush of it is believed, so they wait for the next start.
 
 A body is left alone until it has been dead for the grace and no reader holds it. Punched ranges are
 never written again; a segment that nothing names is removed.
@@ -143,7 +144,7 @@ class Reclaimer:
         Cancellation: between batches; nothing is left that the next round does not finish.
 
         Raises:
-            HalError: A device refused a punch; its rows stay.
+            HalError: A device refused a punch: its rows stay, and everything else was done.
         """
         before_us = self._now_us() - self._grace_us
         batch = _Batch()
@@ -164,14 +165,18 @@ class Reclaimer:
             died_before_us=before_us, limit=PAGES_PER_BATCH
         )
         if moved:
-            await self._store.punch([dead.extent for dead in moved])
-            await self._ledger.forget_dead_extents([dead.dead_id for dead in moved])
-            freed.count([dead.extent for dead in moved])
+            kept = await self._punch([dead.extent for dead in moved], freed)
+            gone = [dead for dead in moved if dead.extent.segment not in kept]
+            if gone:
+                await self._ledger.forget_dead_extents([dead.dead_id for dead in gone])
+            freed.count([dead.extent for dead in gone])
         removed = await self._remove_empty(freed.segments)
         self._rounds += 1
         self._bodies += freed.bodies
         self._pages += freed.pages
         self._freed_bytes += freed.freed_bytes
+        if freed.failure is not None:
+            raise freed.failure
         return ReclaimReport(
             bodies=freed.bodies,
             pages=freed.pages,
@@ -233,13 +238,27 @@ class Reclaimer:
 
     async def _free(self, batch: _Batch, freed: _Freed) -> None:
         """Punch and flush, then forget, in one commit."""
-        extents = [page.extent for page in batch.pages]
-        await self._store.punch(extents)
-        if batch.pages or batch.ended:
-            await self._ledger.forget_pages(batch.pages, ended=batch.ended)
-        freed.count(extents)
-        freed.bodies += len(batch.ended)
+        kept = await self._punch([page.extent for page in batch.pages], freed)
+        pages = [page for page in batch.pages if page.extent.segment not in kept]
+        freed.kept_bodies.update(
+            page.body_id for page in batch.pages if page.extent.segment in kept
+        )
+        ended = [body_id for body_id in batch.ended if body_id not in freed.kept_bodies]
+        if pages or ended:
+            await self._ledger.forget_pages(pages, ended=ended)
+        freed.count([page.extent for page in pages])
+        freed.bodies += len(ended)
         batch.pages, batch.ended = [], []
+
+    async def _punch(self, extents: Sequence[Extent], freed: _Freed) -> set[SegmentRef]:
+        """Punch; the segments whose holes are not known to be durable."""
+        kept = {extent.segment for extent in extents if self._store.is_poisoned(extent.segment)}
+        refused = await self._store.punch(
+            [extent for extent in extents if extent.segment not in kept]
+        )
+        for error in refused.values():
+            freed.failure = freed.failure or error
+        return kept | refused.keys()
 
     async def _sweep_segment(self, segment: SegmentRef, *, size_bytes: int) -> int:
         extents = await self._ledger.list_segment_extents(segment)
@@ -248,9 +267,11 @@ class Reclaimer:
             return size_bytes
         gaps = find_gaps(extents, first_offset=RECORD_ALIGNMENT_BYTES, end_offset=size_bytes)
         if gaps:
-            await self._store.punch(
+            refused = await self._store.punch(
                 [_extent(segment, offset=offset, length=length) for offset, length in gaps]
             )
+            for refusal in refused.values():
+                raise refusal
         # Its last start may have cut the unwritten tail off without a flush. Were it called swept
         # now, a power cut could bring the tail back for good.
         for error in (await self._store.flush([segment])).values():
@@ -290,6 +311,8 @@ class _Freed:
     pages: int = 0
     freed_bytes: int = 0
     segments: set[SegmentRef] = field(default_factory=set)
+    kept_bodies: set[BodyId] = field(default_factory=set)
+    failure: HalError | None = None
 
     def count(self, extents: Sequence[Extent]) -> None:
         self.pages += len(extents)

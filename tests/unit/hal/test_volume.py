@@ -440,26 +440,28 @@ async def test_one_extent_that_cannot_be_punched_does_not_keep_the_others() -> N
     other = await write_record(volume, 2, payload_bytes=4 << 20)
     device.replace_plan(fail_nth(1, FAILED, kind=OperationKind.PUNCH))
 
-    with pytest.raises(DeviceFailed, match="planned"):
-        await volume.punch([big.extent, other.extent])
+    failed = await volume.punch([big.extent, other.extent])
 
+    assert failed == {big.extent.segment_id: FAILED}
     with pytest.raises(PageCorrupt):
         await is_readable(volume, other)
     assert await is_readable(volume, big)
 
 
-async def test_a_poisoned_segment_is_punched_without_a_flush() -> None:
+async def test_holes_of_a_poisoned_segment_are_made_and_never_called_durable() -> None:
     device = FaultyDevice(make_device(), lambda _operation: None)
     volume = await open_volume(device)
     stored = await write_record(volume, 1)
     device.replace_plan(
         lambda operation: Fault(error=FAILED) if operation.kind is OperationKind.FLUSH else None
     )
-    with pytest.raises(DeviceFailed):
-        await volume.punch([stored.extent])
+    assert stored.extent.segment_id in await volume.punch([stored.extent])
+    device.replace_plan(lambda _operation: None)
 
-    await volume.punch([stored.extent])
+    again = await volume.punch([stored.extent])
 
+    assert isinstance(again[stored.extent.segment_id], DeviceFailed)
+    assert volume.is_poisoned(stored.extent.segment_id)
     with pytest.raises(PageCorrupt):
         await is_readable(volume, stored)
 

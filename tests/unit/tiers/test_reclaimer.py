@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from hal.errors import DeviceError, MediumError
+from hal.errors import DeviceError, DeviceFailed, MediumError
 from hal.faulty_device import Fault, FaultyDevice, OperationKind, fail_nth
 from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tests.unit.tiers.stores import make_device, make_store, read_back, write_page
@@ -116,7 +116,7 @@ async def test_a_refused_punch_keeps_the_rows() -> None:
 
 
 async def test_reclaim_ends_whole_whichever_operation_fails_first() -> None:
-    """Fails the n-th operation for every n until none fails; the next round always finishes."""
+    """Fails the n-th operation for every n until none fails; the next start always finishes."""
     for number in range(1, 50):
         error = MediumError(
             "memory", file_name="x", offset=0, length_bytes=0, errno=5, reason="made to fail"
@@ -136,13 +136,36 @@ async def test_reclaim_ends_whole_whichever_operation_fails_first() -> None:
         except DeviceError:
             failed = True
         device.replace_plan(lambda _: None)
-        await reclaimer.reclaim_round()
+        store = await make_store([device], epoch=2, formats=False)
+        await make_reclaimer(store, ledger, boot_epoch=2).reclaim_round()
 
         assert await read_back(store, alive) == b"alive" * 1000
         assert not await ledger.list_pages(dead.body_id, first_index=0, limit=1)
         if not failed:
             return
     raise AssertionError("the sweep never came to an end")
+
+
+async def test_what_a_failed_flush_may_bring_back_keeps_its_rows_until_the_next_start() -> None:
+    memory = make_device()
+    device = FaultyDevice(memory, lambda _: None)
+    store, ledger = await make_store([device]), MemoryDeadLedger()
+    page = await write_page(store, b"dead" * 1000)
+    await store.flush([page.extent.segment])
+    ledger.add_body(page.body_id, [page])
+    ledger.add_death(page.body_id, died_us=0)
+    reclaimer = make_reclaimer(store, ledger)
+    error = DeviceFailed("memory", "made to fail")
+    device.replace_plan(fail_nth(device.operation_count + 2, error))
+    with pytest.raises(DeviceFailed):
+        await reclaimer.reclaim_round()
+
+    # The next flush would succeed, and would say nothing about the punch that is lost.
+    assert (await reclaimer.reclaim_round()).bodies == 0
+
+    assert await ledger.list_pages(page.body_id, first_index=0, limit=1) == [page]
+    store = await make_store([memory.crash(random.Random(1))], epoch=2, formats=False)
+    assert (await make_reclaimer(store, ledger, boot_epoch=2).reclaim_round()).bodies == 1
 
 
 async def test_what_no_row_names_is_swept_after_a_restart() -> None:
