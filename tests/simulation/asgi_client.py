@@ -17,7 +17,7 @@ from tests.unit.s3.signer import REGION, encode_unsigned, make_head, sign
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, HTTPScope
 
-    from appliance.clock import FakeClock
+    from appliance.clock import Clock
     from appliance.http.asgi import S3Application
     from appliance.s3.messages import RequestHead
 
@@ -91,7 +91,7 @@ async def send(
     request: Request,
     *,
     secret: str,
-    clock: FakeClock,
+    clock: Clock,
     gate: trio.Event | None = None,
 ) -> Answer:
     """Sign a request, give it to the application and take the whole answer.
@@ -135,7 +135,7 @@ async def send(
     return answer
 
 
-def _sign(request: Request, *, secret: str, clock: FakeClock) -> tuple[RequestHead, bytes]:
+def _sign(request: Request, *, secret: str, clock: Clock) -> tuple[RequestHead, bytes]:
     now = datetime.fromtimestamp(clock.now(), UTC)
     headers, body = _frame(request)
     payload = {

@@ -95,12 +95,15 @@ class Database:
 
     def _commit(self, _connection: PoolProxiedConnection) -> None:
         fate = self._decide()
-        if fate is CommitFate.FULL:
-            raise _failure("database or disk is full", _SQLITE_FULL)
-        if fate is not CommitFate.FAILED_UNDONE:
+        if fate in {CommitFate.FULL, CommitFate.FAILED_UNDONE}:
+            # SQLite rolls back by itself where COMMIT fails. Source: sqlite3VdbeHalt
+            self._raw.execute("ROLLBACK")
+        else:
             self._raw.execute("COMMIT")
             self.image = self._raw.serialize()
             self._noticed()
+        if fate is CommitFate.FULL:
+            raise _failure("database or disk is full", _SQLITE_FULL)
         if fate is not CommitFate.DONE:
             raise _failure("disk I/O error", _SQLITE_IOERR_FSYNC)
 

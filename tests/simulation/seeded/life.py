@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from appliance.assembly import Core, make_keyring, make_reclaimer, make_scrubber, make_service
+from appliance.catalog.errors import CatalogUnavailable
 from appliance.catalog.settings import begin_epoch
 from appliance.handlers.request import S3Limits
 from appliance.http.asgi import S3Application
@@ -137,6 +138,7 @@ class Life:
         tally: Counts what went wrong.
         next_event: Of the whole history.
         crash_image_rate: How often an event is a crash point as well.
+        crash_images_max: How many are taken at most.
         ends_at: The event at which the life ends with `ending`; None for never.
         ending: KILL or POWER_CUT.
         volatile_commits: Sabotage: how many of the last commits a power cut may take along.
@@ -154,6 +156,7 @@ class Life:
         tally: Tally,
         next_event: Callable[[], int],
         crash_image_rate: float = 0.0,
+        crash_images_max: int = 0,
         ends_at: int | None = None,
         ending: FaultKind = FaultKind.POWER_CUT,
         volatile_commits: int = 0,
@@ -165,6 +168,7 @@ class Life:
         self._tally = tally
         self._next_event = next_event
         self._crash_image_rate = crash_image_rate
+        self._crash_images_max = crash_images_max
         self._events_left = ends_at
         self._ending = ending
         self._recent_images = [image.catalog]
@@ -256,11 +260,7 @@ class Life:
             host_id="host",
         )
         self._is_armed = True
-        self._nursery.start_soon(
-            partial(
-                self.reclaimer.run, interval_s=RECLAIM_INTERVAL_S, on_failure=lambda _error: None
-            )
-        )
+        self._nursery.start_soon(self._reclaim)
         self._nursery.start_soon(self._measure_rooms)
 
     async def stop(self) -> Image:
@@ -313,15 +313,16 @@ class Life:
         blocks = range(extent.offset, extent.offset + extent.length_bytes, RECORD_ALIGNMENT_BYTES)
         return any((volume.tier, name, block) in self.damage for name in names for block in blocks)
 
-    def allocated_bytes(self) -> int:
-        """What segments take beyond their headers, on all devices."""
-        total = 0
-        for volume in self.store.volumes:
-            taken = self._devices[volume.tier].allocated_bytes()
-            for facts in volume.list_segments():
-                name = format_segment_name(facts.segment_id, facts.segment_uuid)
-                total += taken[name] - RECORD_ALIGNMENT_BYTES
-        return total
+    def allocated_bytes(self, segment: SegmentRef) -> int:
+        """What a segment takes beyond its header."""
+        volume = self.store.volume(segment.volume_id)
+        [name] = (
+            format_segment_name(facts.segment_id, facts.segment_uuid)
+            for facts in volume.list_segments()
+            if facts.segment_id == segment.segment_id
+        )
+        taken = self._devices[volume.tier].allocated_bytes()
+        return taken[name] - RECORD_ALIGNMENT_BYTES
 
     async def _flush(self, segments: Collection[SegmentRef]) -> Mapping[SegmentRef, Exception]:
         return await self.store.flush(segments)
@@ -336,6 +337,14 @@ class Life:
             if not self._has_failed and not self.ended.is_set():
                 raise
             self._finish(FaultKind.KILL)
+
+    async def _reclaim(self) -> None:
+        try:
+            await self.reclaimer.run(interval_s=RECLAIM_INTERVAL_S, on_failure=lambda _error: None)
+        except CatalogUnavailable:
+            # A failed commit ends the process; `_commit_until_failure` sees to it.
+            if not self._has_failed and not self.profile.rates.get(FaultKind.CATALOG_FULL):
+                raise
 
     async def _measure_rooms(self) -> None:
         while True:
@@ -355,7 +364,8 @@ class Life:
         if self.ended.is_set():
             return
         self.event = self._next_event()
-        if self._crash_image_rate and self._random.random() < self._crash_image_rate:
+        is_crash_point = self._random.random() < self._crash_image_rate
+        if is_crash_point and len(self.images) < self._crash_images_max:
             self.images.append(self.crash_image())
         if self._events_left is not None and self._is_armed:
             self._events_left -= 1

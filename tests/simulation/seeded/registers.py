@@ -37,23 +37,26 @@ class Write:
             that others write). None is "nothing there".
         began: Event.
         ended: Event of the answer, None while there is none.
+        gone: Event from which on an unanswered write cannot take place any more.
     """
 
     values: frozenset[bytes | None]
     began: int
     ended: int | None = None
     outcome: Outcome = Outcome.UNKNOWN
+    gone: int | None = None
 
     def is_done_by(self, at: int) -> bool:
         """Whether its success was known at an event."""
         return self.outcome is Outcome.DONE and self.ended is not None and self.ended <= at
 
-    def may_count_by(self, at: int) -> bool:
-        """Whether it may have taken place by an event."""
+    def may_show(self, began: int, ended: int) -> bool:
+        """Whether a read between two events may have met it, were it the only write."""
         is_refused = (
-            self.outcome is Outcome.REFUSED and self.ended is not None and self.ended <= at
+            self.outcome is Outcome.REFUSED and self.ended is not None and self.ended <= ended
         )
-        return self.began <= at and not is_refused
+        is_gone = self.gone is not None and self.gone <= began
+        return self.began <= ended and not is_refused and not is_gone
 
 
 @dataclass(slots=True)
@@ -73,15 +76,17 @@ class Register:
         self.writes.append(write)
         return write
 
-    def allowed(self, began: int, ended: int) -> frozenset[bytes | None]:
-        """What a read between two events may show."""
-        settled = [write for write in self.writes if write.is_done_by(began)]
-        latest = max(write.began for write in settled)
+    def allowed(
+        self, began: int, ended: int, *, ignoring: Write | None = None
+    ) -> frozenset[bytes | None]:
+        """What a read between two events may show, were it not for one of the writes."""
+        writes = [write for write in self.writes if write is not ignoring]
+        latest = max(write.began for write in writes if write.is_done_by(began))
         return frozenset[bytes | None]().union(
             *(
                 write.values
-                for write in self.writes
-                if write.may_count_by(ended)
+                for write in writes
+                if write.may_show(began, ended)
                 and not (write.is_done_by(began) and (write.ended or -1) < latest)
             )
         )
@@ -101,9 +106,12 @@ class Register:
 
     def settle(self, found: bytes | None, at: int) -> None:
         """Take what a restart left as the truth from now on: nobody is writing."""
-        self.writes = [
+        for write in self.writes:
+            if write.outcome is Outcome.UNKNOWN and write.gone is None:
+                write.gone = at
+        self.writes.append(
             Write(values=frozenset({found}), began=at, ended=at, outcome=Outcome.DONE)
-        ]
+        )
 
 
 def _short(value: bytes | None) -> str:

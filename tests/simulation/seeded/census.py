@@ -1,0 +1,157 @@
+"""What a crash image holds, held against what clients were told.
+
+The image is started as a server would be, its orphans swept, every record that the catalog names
+read and verified, and every value compared with its register. Then everything dead is reclaimed,
+and the devices must hold what the catalog names and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from appliance.catalog import bodies, tables
+from appliance.catalog.check import check_catalog
+from appliance.catalog.version_rows import format_shown_id
+from appliance.catalog.versions import list_slices
+from hal.buffers import AlignedBuffer
+from hal.geometry import RECORD_BYTES_MAX
+from hal.records import SegmentRef
+from tests.simulation.seeded.history import Name
+from tests.simulation.seeded.life import Violation
+from tests.simulation.world import GRACE_S
+from tiers.errors import PageLost
+
+if TYPE_CHECKING:
+    from appliance.catalog.unit import Connection
+    from tests.simulation.seeded.history import History
+    from tests.simulation.seeded.life import Life, SimulatedClock
+    from tiers.records import StoredPage
+
+__all__ = ["check_image"]
+
+PAGES_MAX = 1_000
+_Contents = dict[Name, list["StoredPage"] | None]
+
+_t, _b, _v = tables.tenants.c, tables.buckets.c, tables.versions.c
+_VERSIONS = (
+    select(
+        _t.name,
+        _b.name,
+        _v.key,
+        _v.sequence,
+        _v.is_null_version,
+        _v.is_current,
+        _v.is_delete_marker,
+        _v.body_id,
+    )
+    .join(tables.buckets, _b.bucket_id == _v.bucket_id)
+    .join(tables.tenants, _t.tenant_id == _b.tenant_id)
+)
+
+
+async def check_image(life: Life, history: History, clock: SimulatedClock, *, at: int) -> None:
+    """Hold a started life, without background work of its own, against the history.
+
+    Args:
+        life: Started on the image.
+        history: What clients know; what began after `at` is not in the image.
+        clock: The life's; it is set forward past the grace.
+        at: The event the image was taken at.
+
+    Raises:
+        Violation: A promise was broken.
+    """
+    await life.reclaimer.sweep_orphans()
+    contents = await life.catalog.read(_list_contents)
+    await _compare(life, history, contents, at=at)
+    clock.step_us += round((GRACE_S + 1) * 1_000_000)
+    while (await life.reclaimer.reclaim_round()).bodies:
+        continue
+    findings = await life.catalog.read(check_catalog)
+    if findings:
+        raise Violation(f"the catalog contradicts itself: {findings}")
+    await _check_leaks(life)
+
+
+def _list_contents(connection: Connection) -> _Contents:
+    """By name, the pages of what is current and of every version; None for a marker."""
+    found: _Contents = {}
+    for row in connection.execute(_VERSIONS).all():
+        tenant, bucket, key, sequence, is_null, is_current, is_marker, body_id = row
+        pages = None if is_marker else _pages_of(connection, sequence, body_id)
+        name = Name(tenant, bucket, bytes(key))
+        if is_current:
+            found[name] = pages
+        if not is_null:
+            shown = format_shown_id(sequence, is_null_version=False)
+            found[name._replace(version_id=shown)] = pages
+    return found
+
+
+def _pages_of(connection: Connection, sequence: int, body_id: int | None) -> list[StoredPage]:
+    listed = [body_id] if body_id is not None else _bodies_of(connection, sequence)
+    return [
+        page
+        for one in listed
+        for page in bodies.list_pages(connection, body_id=one, first_index=0, limit=PAGES_MAX)
+    ]
+
+
+def _bodies_of(connection: Connection, sequence: int) -> list[int]:
+    table = tables.version_bodies.c
+    listed = select(table.body_id).where(table.sequence == sequence).order_by(table.ordinal)
+    return list(connection.execute(listed).scalars())
+
+
+async def _compare(life: Life, history: History, contents: _Contents, *, at: int) -> None:
+    names = set(history.registers) | set(contents)
+    read: dict[tuple[int, int], bytes | None] = defaultdict(lambda: None)
+    with AlignedBuffer(RECORD_BYTES_MAX) as buffer:
+        for name in sorted(names):
+            pages = contents.get(name)
+            value: bytes | None = None
+            if pages is not None:
+                pieces = [await _read(life, page, buffer, read) for page in pages]
+                if None in pieces:
+                    continue  # lost, and something had damaged it
+                value = b"".join(piece for piece in pieces if piece is not None)
+            if name.version_id and name not in history.registers:
+                continue  # nobody was told of this version
+            history.register(name).check(value, began=at, ended=at)
+
+
+async def _read(
+    life: Life,
+    page: StoredPage,
+    buffer: AlignedBuffer,
+    read: dict[tuple[int, int], bytes | None],
+) -> bytes | None:
+    """The payload, read once however many versions share it; None where damage took it."""
+    place = (page.body_id, page.page_index)
+    if place not in read:
+        try:
+            read[place] = bytes(await life.store.read_page(page, buffer.view))
+        except PageLost as error:
+            if not life.is_damaged(page.extent):
+                raise Violation(f"lost, and nothing damaged it: {error}") from error
+            read[place] = None
+    return read[place]
+
+
+async def _check_leaks(life: Life) -> None:
+    """Each segment takes its header and what rows name."""
+    ledger = life.reclaimer._ledger
+    for volume in life.store.volumes:
+        for facts in volume.list_segments():
+            segment = SegmentRef(volume.volume_id, facts.segment_id)
+            extents = await ledger.list_segment_extents(segment)
+            named_bytes = sum(extent.length_bytes for extent in extents)
+            taken_bytes = life.allocated_bytes(segment)
+            if taken_bytes != named_bytes:
+                raise Violation(
+                    f"segment {facts.segment_id:#x} of {volume.tier} takes {taken_bytes} bytes, "
+                    f"rows name {named_bytes}"
+                )
