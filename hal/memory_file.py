@@ -191,8 +191,8 @@ class MemoryFile:
         counts = Counter[CrashLot]() if tally is None else tally
         image = self._durable.copy()
         changes = list(self._pending)
-        if len(changes) > 1 and random.random() < 0.5:
-            random.shuffle(changes)
+        random.shuffle(changes)
+        if changes != self._pending:
             counts[CrashLot.REORDERED] += 1
         for change in changes:
             lot = random.choice(_LOTS_TORN if torn else _LOTS_WHOLE)

@@ -189,7 +189,8 @@ class Reclaimer:
 
         Only segments of an earlier boot epoch are looked at: nobody appends to them any more, so
         what no row names now will never be named. For the same reason each is swept once and not
-        at every start.
+        at every start. Of those that were swept before, only the empty are removed again: a power
+        cut may bring a name back whose removal was not flushed.
 
         Returns:
             Bytes given back, padding and preallocated tails included.
@@ -199,11 +200,14 @@ class Reclaimer:
         for volume in self._store.volumes:
             for facts in volume.list_segments():
                 epoch = facts.segment_id >> SEGMENT_EPOCH_SHIFT
-                if not first_epoch <= epoch < self._boot_epoch:
+                segment = SegmentRef(volume.volume_id, facts.segment_id)
+                if epoch >= self._boot_epoch:
                     continue
-                swept_bytes += await self._sweep_segment(
-                    SegmentRef(volume.volume_id, facts.segment_id), size_bytes=facts.size_bytes
-                )
+                if epoch >= first_epoch:
+                    swept_bytes += await self._sweep_segment(segment, size_bytes=facts.size_bytes)
+                elif not await self._ledger.is_segment_referenced(segment):
+                    await self._remove_segment(segment)
+                    swept_bytes += facts.size_bytes
         await self._ledger.store_swept_epoch(self._boot_epoch)
         self._swept_bytes += swept_bytes
         return swept_bytes

@@ -15,10 +15,9 @@ from sqlalchemy import select
 from appliance.catalog import bodies, tables
 from appliance.catalog.check import check_catalog
 from appliance.catalog.version_rows import format_shown_id
-from appliance.catalog.versions import list_slices
 from hal.buffers import AlignedBuffer
 from hal.geometry import RECORD_BYTES_MAX
-from hal.records import SegmentRef
+from hal.records import BodyId, SegmentRef
 from tests.simulation.seeded.history import Name
 from tests.simulation.seeded.life import Violation
 from tests.simulation.world import GRACE_S
@@ -52,7 +51,9 @@ _VERSIONS = (
 )
 
 
-async def check_image(life: Life, history: History, clock: SimulatedClock, *, at: int) -> None:
+async def check_image(
+    life: Life, history: History, clock: SimulatedClock, *, at: int, counts_rows: bool
+) -> None:
     """Hold a started life, without background work of its own, against the history.
 
     Args:
@@ -60,6 +61,7 @@ async def check_image(life: Life, history: History, clock: SimulatedClock, *, at
         history: What clients know; what began after `at` is not in the image.
         clock: The life's; it is set forward past the grace.
         at: The event the image was taken at.
+        counts_rows: Compare the catalog with itself as well, which costs as much as all the rest.
 
     Raises:
         Violation: A promise was broken.
@@ -70,7 +72,7 @@ async def check_image(life: Life, history: History, clock: SimulatedClock, *, at
     clock.step_us += round((GRACE_S + 1) * 1_000_000)
     while (await life.reclaimer.reclaim_round()).bodies:
         continue
-    findings = await life.catalog.read(check_catalog)
+    findings = await life.catalog.read(check_catalog) if counts_rows else []
     if findings:
         raise Violation(f"the catalog contradicts itself: {findings}")
     await _check_leaks(life)
@@ -92,7 +94,7 @@ def _list_contents(connection: Connection) -> _Contents:
 
 
 def _pages_of(connection: Connection, sequence: int, body_id: int | None) -> list[StoredPage]:
-    listed = [body_id] if body_id is not None else _bodies_of(connection, sequence)
+    listed = [BodyId(body_id)] if body_id is not None else _bodies_of(connection, sequence)
     return [
         page
         for one in listed
@@ -100,10 +102,10 @@ def _pages_of(connection: Connection, sequence: int, body_id: int | None) -> lis
     ]
 
 
-def _bodies_of(connection: Connection, sequence: int) -> list[int]:
+def _bodies_of(connection: Connection, sequence: int) -> list[BodyId]:
     table = tables.version_bodies.c
     listed = select(table.body_id).where(table.sequence == sequence).order_by(table.ordinal)
-    return list(connection.execute(listed).scalars())
+    return [BodyId(row[0]) for row in connection.execute(listed)]
 
 
 async def _compare(life: Life, history: History, contents: _Contents, *, at: int) -> None:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from appliance.http.errors import ClientDisconnected, ResponseAborted
+from tenants.records import QuotaLimits
 from tests.simulation.asgi_client import Answer, Request, send
 from tests.simulation.seeded.faults import FaultKind
 from tests.simulation.seeded.history import History, Name, Upload
 from tests.simulation.seeded.life import Life, SimulatedClock, Violation
 from tests.simulation.seeded.registers import Outcome
-from tests.simulation.world import PART_BYTES_MIN, SECRET, access_key_of
+from tests.simulation.world import GRACE_S, PART_BYTES_MIN, SECRET, access_key_of
 
 if TYPE_CHECKING:
     import random
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
 
     from tests.simulation.seeded.registers import Write
 
-__all__ = ["BUCKETS", "KEYS", "TENANTS", "VERSIONED", "Client"]
+__all__ = ["BUCKETS", "KEYS", "LIMITS", "VERSIONED", "Client"]
 
-TENANTS = ("acme", "beta")
+# One of them soon has no room left, and is refused in the middle of things.
+LIMITS = {"acme": QuotaLimits(), "beta": QuotaLimits(bytes_max=400_000)}
+TENANTS = tuple(LIMITS)
+LIMITED = TENANTS[1]
 VERSIONED = "kept"
 BUCKETS = ("data", VERSIONED)
 KEYS = (b"a", b"b", b"c/d")
@@ -36,6 +40,8 @@ SIZES = (40, 700, 4_000, 5_000, 66_000, 200_000)
 PAGE_BYTES = 4 * 1024 * 1024
 LARGE_RATE = 0.01
 PAUSE_S_MAX = 25.0
+SLOW_KEY = b"slow"
+SLOW_S = GRACE_S + 30.0  # a reader that is slower than the grace
 ABORTED = 0  # the status of an answer that never came, or not whole
 _NOISE = bytes(range(256)) * (2 * PAGE_BYTES // 256)
 
@@ -68,6 +74,7 @@ class Client:
             (6, self._list),
             (5, self._get_version),
             (3, self._delete_version),
+            (2, self._read_slowly),
         )
 
     async def run(self, steps: int) -> None:
@@ -75,7 +82,9 @@ class Client:
         weights = [weight for weight, _ in self._acts]
         try:
             for _ in range(steps):
-                await trio.sleep(self._random.uniform(0.0, PAUSE_S_MAX))
+                # Half of all requests come without a pause, and so meet those of other clients.
+                if self._random.random() < 0.5:
+                    await trio.sleep(self._random.uniform(0.0, PAUSE_S_MAX))
                 [(_, act)] = self._random.choices(self._acts, weights)
                 await act()
         except LifeEnded:
@@ -112,7 +121,8 @@ class Client:
         if self._random.random() < LARGE_RATE:
             size += PAGE_BYTES
         mark = b"body %d of %d bytes: " % (self._history.bodies, size)
-        content = mark + _NOISE[self._history.bodies :][: size - len(mark)]
+        start = self._history.bodies % 256
+        content = mark + _NOISE[start : start + size - len(mark)]
         self._history.remember(content)
         return content
 
@@ -148,7 +158,7 @@ class Client:
         )
         if answer.status == 200:
             raise Violation(f"{name}: a body with another MD5 was accepted")
-        if answer.status != 400:
+        if answer.status != 400 and not _is_over_quota(answer, name):
             self._judge_failure(answer, name)
         self._history.end(write, Outcome.REFUSED)
 
@@ -260,12 +270,13 @@ class Client:
     async def _put_part(self, upload: Upload, number: int) -> None:
         content = self._content(at_least=PART_BYTES_MIN)
         upload.unsure.add(number)
+        upload.parts.pop(number, None)
         query = (("partNumber", str(number)), ("uploadId", upload.upload_id))
         answer = await self._ask("PUT", upload.name, body=content, query=query)
         if answer.status == 200:
             upload.parts[number] = content
             upload.unsure.discard(number)
-        else:
+        elif not _is_over_quota(answer, upload.name):
             self._judge_failure(answer, upload.name)
 
     async def _complete(self, upload: Upload) -> None:
@@ -336,6 +347,42 @@ class Client:
         if found:
             raise Violation(f"{name}: lists {found}, which nobody wrote")
 
+    async def _read_slowly(self) -> None:
+        """Begin to read a large object, have it deleted, and read on after the grace."""
+        name = Name(TENANTS[0], BUCKETS[0], SLOW_KEY)
+        content = self._content(at_least=PAGE_BYTES + 1)
+        write = self._history.begin(name, content)
+        answer = await self._ask("PUT", name, body=content)
+        self._end(write, answer, name, content)
+        register = self._history.register(name)
+        gate = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._delete_meanwhile, name, gate)
+            began = self._history.next_event()
+            try:
+                answer = await self._ask("GET", name, gate=gate)
+            except LifeEnded:
+                nursery.cancel_scope.cancel()
+                return
+            ended = self._history.next_event()
+            if answer.status == 200:
+                register.check(answer.body, began=began, ended=ended)
+            elif answer.status == 404:
+                register.check(None, began=began, ended=ended)
+            else:
+                self._judge_failure(answer, name)
+
+    async def _delete_meanwhile(self, name: Name, gate: trio.Event) -> None:
+        try:
+            await trio.sleep(1.0)
+            write = self._history.begin(name, None)
+            self._end(write, await self._ask("DELETE", name), name, None)
+            await trio.sleep(SLOW_S)
+        except LifeEnded:
+            return
+        finally:
+            gate.set()
+
     def _versions(self) -> list[Name]:
         return [name for name in self._history.registers if name.version_id]
 
@@ -381,6 +428,7 @@ class Client:
         headers: tuple[tuple[str, str], ...] = (),
         framing: str = "signed",
         sent_bytes: int | None = None,
+        gate: trio.Event | None = None,
     ) -> Answer:
         """One request; status 0 where no whole answer came.
 
@@ -402,7 +450,9 @@ class Client:
             raise LifeEnded
         self._history.tally.requests += 1
         try:
-            answer = await send(self._life.application, request, secret=SECRET, clock=self._clock)
+            answer = await send(
+                self._life.application, request, secret=SECRET, clock=self._clock, gate=gate
+            )
         except (ClientDisconnected, ResponseAborted):
             answer = Answer(status=ABORTED)
         self._history.note(method, name, query, answer.status)
@@ -418,6 +468,9 @@ class Client:
             if content is not None and version_id:
                 self._history.keep_version(name, version_id, write)
             return
+        if _is_over_quota(answer, name):
+            self._history.end(write, Outcome.REFUSED)
+            return
         if 400 <= answer.status < 500:
             raise Violation(f"{name}: refused with {answer.status} {answer.body[:300]!r}")
         self._judge_failure(answer, name)
@@ -429,6 +482,12 @@ class Client:
             raise Violation(f"{name}: answered {answer.status} {answer.body[:300]!r}")
         if not self._life.profile.may_fail_requests and not self._life.damage:
             raise Violation(f"{name}: failed ({answer.status}) though nothing went wrong")
+
+
+def _is_over_quota(answer: Answer, name: Name) -> bool:
+    return (
+        name.tenant == LIMITED and answer.status == 403 and answer.text("Code") == "QuotaExceeded"
+    )
 
 
 def _version_query(name: Name) -> tuple[tuple[str, str], ...]:

@@ -90,10 +90,10 @@ class Database:
             resources=resources,
         )
 
-    def _begin(self, _connection: PoolProxiedConnection) -> None:
+    def _begin(self, dbapi_connection: PoolProxiedConnection) -> None:  # noqa: ARG002
         self._raw.execute("BEGIN IMMEDIATE")
 
-    def _commit(self, _connection: PoolProxiedConnection) -> None:
+    def _commit(self, dbapi_connection: PoolProxiedConnection) -> None:  # noqa: ARG002
         fate = self._decide()
         if fate in {CommitFate.FULL, CommitFate.FAILED_UNDONE}:
             # SQLite rolls back by itself where COMMIT fails. Source: sqlite3VdbeHalt

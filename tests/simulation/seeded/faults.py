@@ -142,24 +142,31 @@ class Profile:
 _QUIET = Profile(rates={})
 _ERRORS = Profile(
     rates={
-        FaultKind.ERRNO: 0.02,
-        FaultKind.ANSWER_LOST: 0.02,
-        FaultKind.SHORT_WRITE: 0.03,
-        FaultKind.READ_FLIP: 0.05,
-        FaultKind.STALL: 0.02,
+        FaultKind.ERRNO: 0.06,
+        FaultKind.ANSWER_LOST: 0.05,
+        FaultKind.SHORT_WRITE: 0.10,
+        FaultKind.READ_FLIP: 0.50,
+        FaultKind.STALL: 0.05,
     }
 )
-_FLUSHES_LIE = Profile(rates={FaultKind.FLUSH_FORGOTTEN: 0.15, FaultKind.SHORT_WRITE: 0.03})
+_FLUSHES_LIE = Profile(
+    rates={
+        FaultKind.FLUSH_FORGOTTEN: 0.25,
+        FaultKind.SHORT_WRITE: 0.05,
+        FaultKind.STALL: 0.10,  # while one flush takes its time, others write
+    }
+)
 _DAMAGE = Profile(
     rates={
-        FaultKind.ROT: 0.02,
-        FaultKind.PHANTOM_WRITE: 0.04,
-        FaultKind.MISDIRECTED_WRITE: 0.04,
+        FaultKind.ROT: 0.04,
+        FaultKind.PHANTOM_WRITE: 0.10,
+        FaultKind.MISDIRECTED_WRITE: 0.12,
+        FaultKind.READ_FLIP: 0.30,
     }
 )
-_CATALOG = Profile(rates={FaultKind.COMMIT_FAILED: 0.05, FaultKind.CATALOG_FULL: 0.08})
-# Half of all lives know no fault but their end: in them no request may fail.
-_PROFILES = (_QUIET, _QUIET, _QUIET, _QUIET, _ERRORS, _FLUSHES_LIE, _DAMAGE, _CATALOG)
+_CATALOG = Profile(rates={FaultKind.COMMIT_FAILED: 0.06, FaultKind.CATALOG_FULL: 0.10})
+# In three of eight lives nothing goes wrong but their end: in them no request may fail.
+_PROFILES = (_QUIET, _QUIET, _QUIET, _ERRORS, _ERRORS, _FLUSHES_LIE, _DAMAGE, _CATALOG)
 
 
 def draw_profile(random: random.Random) -> Profile:

@@ -59,8 +59,8 @@ TIERS = ("ssd", "hdd")
 SEGMENT_BYTES = 8 * MIB
 CAPACITIES = {"ssd": 10 * SEGMENT_BYTES, "hdd": 64 * SEGMENT_BYTES}
 BUFFER_BYTES = 96 * MIB
-RECLAIM_INTERVAL_S = 10.0
-ROOMS_INTERVAL_S = 5.0
+RECLAIM_INTERVAL_S = 25.0
+ROOMS_INTERVAL_S = 20.0
 STALL_S_MAX = 120.0
 SCRUB_PERIOD_S = 300.0
 SCRUB_BYTES_PER_S = 64 * MIB
@@ -144,7 +144,7 @@ class Life:
         volatile_commits: Sabotage: how many of the last commits a power cut may take along.
     """
 
-    def __init__(  # noqa: PLR0913  # the voyage names each
+    def __init__(  # the voyage names each
         self,
         image: Image,
         *,
@@ -263,14 +263,15 @@ class Life:
         self._nursery.start_soon(self._reclaim)
         self._nursery.start_soon(self._measure_rooms)
 
-    async def stop(self) -> Image:
-        """End cleanly: seal, close; what is left, all of it durable or not."""
+    async def seal(self) -> None:
+        """Begin to end cleanly: no more faults, and the open segments are sealed."""
         self._is_armed = False
         for volume in self.store.volumes:
             await volume.seal_open_segments()
-        self._nursery.cancel_scope.cancel()
-        with trio.CancelScope(shield=True):
-            await self.catalog.aclose()
+
+    async def close(self) -> Image:
+        """End cleanly, once no task of it runs any more; what is left, all of it durable or not."""
+        await self.catalog.aclose()
         return Image(
             at=self.event,
             devices=self._devices,
@@ -336,6 +337,9 @@ class Life:
         except Exception:
             if not self._has_failed and not self.ended.is_set():
                 raise
+            # Requests that wait for the commit are told, and do what they do, before it is over.
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self._random.random())
             self._finish(FaultKind.KILL)
 
     async def _reclaim(self) -> None:

@@ -38,12 +38,13 @@ def run_seeded(seed: int, function: Callable[[], Awaitable[T]]) -> T:
 def _seeded_schedule(seed: int) -> Iterator[None]:
     # Source: trio's own hook for Hypothesis, trio/_core/_run.py `_hypothesis_plugin_setup`.
     was_allowed, was_random = _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r
-    _run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     _run._r = random.Random(seed)
     try:
         yield
     finally:
-        _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r = was_allowed, was_random
+        _run._ALLOW_DETERMINISTIC_SCHEDULING = was_allowed  # type: ignore[misc]
+        _run._r = was_random
 
 
 @contextmanager

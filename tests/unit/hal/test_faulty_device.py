@@ -159,7 +159,7 @@ async def test_a_plan_sees_what_it_judges_and_can_be_replaced() -> None:
 
 async def test_a_phantom_write_and_a_misdirected_one_are_told_as_done() -> None:
     faults = iter([Fault(is_phantom=True), Fault(misdirected_to=("a", BLOCK)), None])
-    device = await make_device(lambda operation: next(faults, None))
+    device = await make_device(lambda _operation: next(faults, None))
     prepared: list[str] = []
 
     await device.write("a", 0, aligned(b"x" * BLOCK), prepare=lambda: prepared.append("phantom"))

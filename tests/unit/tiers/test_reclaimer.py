@@ -240,3 +240,29 @@ async def test_a_ledger_without_room_is_reported_and_the_next_round_frees(
     assert told == ["no room"]
     assert reclaimer.statistics().bodies == 1
     assert reclaimer.statistics().failures == 1
+
+
+async def test_a_segment_that_a_power_cut_brought_back_is_removed_again() -> None:
+    memory = make_device()
+    device = FaultyDevice(memory, lambda _: None)
+    store, ledger = await make_store([device]), MemoryDeadLedger()
+    page = await write_page(store, b"dead", body_id=1)
+    ledger.add_body(page.body_id, [page])
+    store = await make_store([device], epoch=2, formats=False)
+    await make_reclaimer(store, ledger, boot_epoch=2).sweep_orphans()
+    ledger.add_death(page.body_id, died_us=0)
+    error = DeviceFailed("memory", "made to fail")
+    device.replace_plan(
+        lambda operation: (
+            Fault(error=error) if operation.kind is OperationKind.FLUSH_DIRECTORY else None
+        )
+    )
+    with pytest.raises(DeviceFailed):
+        await make_reclaimer(store, ledger, boot_epoch=2).reclaim_round()
+    images = (memory.crash_image(random.Random(seed)) for seed in range(100))
+    returned = next(image for image in images if len(image.allocated_bytes()) > 1)
+
+    store = await make_store([returned], epoch=3, formats=False)
+    assert await make_reclaimer(store, ledger, boot_epoch=3).sweep_orphans() > 0
+
+    assert store.volumes[0].list_segments() == []
