@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from appliance.assembly import Core, make_keyring, make_reclaimer, make_scrubber, make_service
-from appliance.catalog.errors import CatalogUnavailable
 from appliance.catalog.settings import begin_epoch
 from appliance.handlers.request import S3Limits
 from appliance.http.asgi import S3Application
 from appliance.objects.buffers import RequestBuffers
 from appliance.rate import UNLIMITED, RateLimiter
+from appliance.recovery import Recovery
+from appliance.settings import RecoverySettings
 from hal.faulty_device import Fault, FaultyDevice, Operation, OperationKind
 from hal.geometry import RECORD_ALIGNMENT_BYTES, align_down
 from hal.memory_device import MemoryDevice
@@ -62,6 +63,8 @@ BUFFER_BYTES = 96 * MIB
 RECLAIM_INTERVAL_S = 25.0
 ROOMS_INTERVAL_S = 20.0
 STALL_S_MAX = 120.0
+ALERT_EVENTS = 30
+ALERT_FACTOR = 5.0
 SCRUB_PERIOD_S = 300.0
 SCRUB_BYTES_PER_S = 64 * MIB
 START_US = 1_795_000_000_000_000
@@ -176,6 +179,7 @@ class Life:
         self._devices = dict(image.devices)
         self._is_armed = False
         self._has_failed = False
+        self._alert_events = 0
         self._nursery: trio.Nursery
         self.profile = profile
         self.damage: Damage = set(image.damage)
@@ -233,7 +237,16 @@ class Life:
             on_event=lambda _event: None,
         )
         if with_background:
+            await self._recover()
             await self._serve()
+
+    async def _recover(self) -> None:
+        """Read again what was written last; nothing of it may be bad but what was damaged."""
+        recovery = Recovery(self.core, self.scrubber, RecoverySettings())
+        await recovery.recheck()
+        bad_pages = recovery.statistics().recheck.bad_pages
+        if bad_pages and not self.damage:
+            raise Violation(f"{bad_pages} of the last pages are bad, and nothing damaged them")
 
     async def _serve(self) -> None:
         self.keyring = make_keyring(self.core)
@@ -260,7 +273,11 @@ class Life:
             host_id="host",
         )
         self._is_armed = True
-        self._nursery.start_soon(self._reclaim)
+        self._nursery.start_soon(
+            partial(
+                self.reclaimer.run, interval_s=RECLAIM_INTERVAL_S, on_failure=lambda _error: None
+            )
+        )
         self._nursery.start_soon(self._measure_rooms)
 
     async def seal(self) -> None:
@@ -342,14 +359,6 @@ class Life:
                 await trio.sleep(self._random.random())
             self._finish(FaultKind.KILL)
 
-    async def _reclaim(self) -> None:
-        try:
-            await self.reclaimer.run(interval_s=RECLAIM_INTERVAL_S, on_failure=lambda _error: None)
-        except CatalogUnavailable:
-            # A failed commit ends the process; `_commit_until_failure` sees to it.
-            if not self._has_failed and not self.profile.rates.get(FaultKind.CATALOG_FULL):
-                raise
-
     async def _measure_rooms(self) -> None:
         while True:
             await trio.sleep(ROOMS_INTERVAL_S)
@@ -368,7 +377,12 @@ class Life:
         if self.ended.is_set():
             return
         self.event = self._next_event()
-        is_crash_point = self._random.random() < self._crash_image_rate
+        rate = self._crash_image_rate
+        if self._alert_events:
+            # What goes wrong in the wake of a fault shows in a crash soon after.
+            self._alert_events -= 1
+            rate *= ALERT_FACTOR
+        is_crash_point = self._random.random() < rate
         if is_crash_point and len(self.images) < self._crash_images_max:
             self.images.append(self.crash_image())
         if self._events_left is not None and self._is_armed:
@@ -479,6 +493,7 @@ class Life:
         written_bytes: int = 0,
     ) -> Fault:
         self._tally.faults[kind] += 1
+        self._alert_events = ALERT_EVENTS
         error = make_error(operation, self._random.choice(ERRNOS), device=tier)
         return Fault(error=error, is_done=is_done, written_bytes=written_bytes)
 

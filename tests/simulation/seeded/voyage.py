@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "SeedFailed", "run_seed"]
 
-LIVES = (1, 2, 2, 3)
+LIVES = (1, 1, 2, 2)
 ENDINGS = (None, FaultKind.KILL, FaultKind.KILL, FaultKind.POWER_CUT, FaultKind.POWER_CUT)
 CLIENTS = (1, 2, 3)
-STEPS = (2, 4, 6)
+STEPS = (2, 3, 5)
 ENDS_AT_MAX = 120
-CRASH_IMAGE_RATE = 0.02
+CRASH_IMAGE_RATE = 0.015
 CRASH_IMAGES_MAX = 4
 COUNTED_RATE = 0.1
 _QUIET = Profile(rates={})
