@@ -23,6 +23,7 @@ from tests.crash.crash_images import run_crash_images
 from tests.crash.full_disk import SCENARIOS
 from tests.crash.kill_loop import percentile, run_kill_loop
 from tests.crash.power_cut_loop import run_power_cut_loop
+from tests.crash.slow_disk import run_slow_disk
 from tests.crash.syscall_faults import LONG_TABLE, Fault, FaultBench, NeverHit
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+HOT_RISE_MAX = 0.20  # DURABILITY, F6: of the p99 of hot GETs while the HDD hangs
 READY_S_MAX = 2.0  # DURABILITY, kill -9: restart to ready, p99
 RESTART_EVERY = 5  # cases of the fault matrix between two restarts that nothing forced
 SEED_BITS = 32
@@ -58,6 +60,15 @@ def power_cut(directory: Path, count: int, seed: int) -> None:
 def crash_images(directory: Path, count: int, seed: int) -> None:
     """Images that a power cut behind any write of a logged disk may leave."""
     run_crash_images(directory, count=count, seed=seed, say=say)
+
+
+def slow_disk(directory: Path, count: int, seed: int) -> None:
+    """Rounds of an HDD that hangs and crawls under hot and cold clients."""
+    report = run_slow_disk(directory, rounds=count, seed=seed, say=say)
+    rise = report.rise(report.hung_s)
+    say(f"p99 of hot GETs: {rise:+.0%} hung, {report.rise(report.slow_s):+.0%} slow")
+    if rise > HOT_RISE_MAX:
+        raise AssertionError(f"hot GETs are {rise:.0%} slower (p99) while the HDD hangs")
 
 
 def syscall_faults(directory: Path, count: int, seed: int) -> None:
@@ -104,6 +115,7 @@ PROOFS: dict[str, Callable[[Path, int, int], None]] = {
     "crash-images": crash_images,
     "syscall-faults": syscall_faults,
     "full-disk": full_disk,
+    "slow-disk": slow_disk,
 }
 COUNTS = {
     "kill-loop": 1_000,
@@ -111,6 +123,7 @@ COUNTS = {
     "crash-images": 10_000,
     "syscall-faults": len(LONG_TABLE),
     "full-disk": 10,
+    "slow-disk": 10,
 }
 
 

@@ -8,17 +8,22 @@
  *
  * An entry is a header of 16 bytes, little-endian: kind (1 write, 2 flush), length, offset; a
  * write's bytes follow. Runs in the foreground until the mount point is unmounted.
+ *
+ * SIGUSR1 makes it slow and fast again by turns: a disk with an arm, 100 requests and 20 MB a
+ * second. Stopped by SIGSTOP it is a disk that hangs.
  */
 #define FUSE_USE_VERSION 31
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { KIND_WRITE = 1, KIND_FLUSH = 2 };
@@ -30,8 +35,27 @@ struct entry {
 };
 
 static const char *const NAME = "/disk";
+static const long SEEK_NS = 10 * 1000 * 1000;
+static const long BYTE_NS = 50;
+static volatile sig_atomic_t is_slow = 0;
 static int image = -1;
 static int log_file = -1;
+
+static void turn(int number)
+{
+    (void)number;
+    is_slow = !is_slow;
+}
+
+static void wait_for_arm(size_t length)
+{
+    if (!is_slow)
+        return;
+    long long left_ns = SEEK_NS + BYTE_NS * (long long)length;
+    struct timespec left = {left_ns / 1000000000, left_ns % 1000000000};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR)
+        ;
+}
 
 static int append(uint32_t kind, uint64_t offset, const char *data, size_t length)
 {
@@ -74,6 +98,7 @@ static int disk_read(const char *path, char *target, size_t length, off_t offset
 {
     (void)path;
     (void)file;
+    wait_for_arm(length);
     ssize_t done = pread(image, target, length, offset);
     return done < 0 ? -errno : (int)done;
 }
@@ -83,6 +108,7 @@ static int disk_write(const char *path, const char *source, size_t length, off_t
 {
     (void)path;
     (void)file;
+    wait_for_arm(length);
     ssize_t done = pwrite(image, source, length, offset);
     if (done < 0)
         return -errno;
@@ -127,6 +153,8 @@ int main(int count, char **words)
         perror("logged_disk");
         return 1;
     }
+    struct sigaction action = {.sa_handler = turn, .sa_flags = SA_RESTART};
+    sigaction(SIGUSR1, &action, NULL);
     char *options[] = {words[0], "-f", "-s", words[3], NULL};
     return fuse_main(4, options, &operations, NULL);
 }

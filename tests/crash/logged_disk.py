@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import time
@@ -74,6 +75,22 @@ class LoggedDisk:
     def position(self) -> int:
         """How long the log is: everything that anybody was told of lies before it."""
         return self.log_path.stat().st_size
+
+    def hang(self) -> None:
+        """Answer nothing from here on; who asks waits in the kernel."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Answer again, what was asked meanwhile first; nothing where it did not hang."""
+        self._signal(signal.SIGCONT)
+
+    def turn_speed(self) -> None:
+        """Become slow, or fast again: see the program."""
+        self._signal(signal.SIGUSR1)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def __enter__(self) -> Self:
         self._mount.mkdir()
