@@ -118,3 +118,11 @@ fuzz: $(VENV)/.dev ## every parser for SECONDS=600 each, then the server over ra
 model: $(VENV)/.dev ## random histories against the reference model (RUNS=20000 STEPS=100)
 	MODEL_RUNS=$(or $(RUNS),20000) MODEL_STEPS=$(or $(STEPS),100) MODEL_SEED=$(SEED) \
 		$(PYTEST) tests/simulation/test_model.py -q -x
+
+# POINTS crash points from seed FIRST on; one seed alone: `python -m tools.simulate --seed N --dense`
+.PHONY: simulate sabotage
+simulate: $(VENV)/.dev ## seeds of the simulated appliance until POINTS=1000000 crash points are checked
+	$(BIN)/python -m tools.simulate --crash-points $(or $(POINTS),1000000) --first $(or $(FIRST),0)
+
+sabotage: $(VENV)/.dev ## every rule of durability broken in turn: a seed must find each
+	$(BIN)/python -m tools.simulate --sabotage
