@@ -31,11 +31,13 @@ from appliance.assembly import (
     make_service,
 )
 from appliance.catalog import uploads
+from appliance.catalog.connections import database_path, is_sqlite, parse_url
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogError
 from appliance.catalog.settings import begin_epoch
 from appliance.catalog.volumes import list_volumes
 from appliance.clock import Clock, SystemClock
+from appliance.copies import CatalogCopies
 from appliance.handlers.request import S3Limits
 from appliance.http.asgi import RequestRecord, S3Application
 from appliance.http.early_answer import EarlyAnswers, render_error_document
@@ -104,6 +106,7 @@ SCRUB_GAUGES = (
     "rate_bytes_per_s",
     "last_pass_ended_s",
 )
+COPY_GAUGES = ("copies", "last_made_s", "failing")
 SCRUB_ALARMS = frozenset(
     {
         ScrubEventKind.PAGE_QUARANTINED,
@@ -150,6 +153,7 @@ class Appliance:
         self._is_ready = False
         self._store: PageStore | None = None
         self._scrubber: Scrubber | None = None
+        self._copies: CatalogCopies | None = None
         self._identity: Identity | None = None
         self._listeners: Mapping[str, str] = {}
         self._started_us = clock.now_us()
@@ -224,6 +228,7 @@ class Appliance:
                 working.start_soon(_measure_room_forever, store, volume.volume_id)
             working.start_soon(_keep_reserve_forever, catalog)
             working.start_soon(_expire_uploads_forever, catalog, self._clock)
+            self._start_copies(catalog, working)
             servers = self._make_servers(core, keyring)
             self._watch(catalog, store, reclaimer, keyring, servers)
             self._watch_scrub(scrubber, store)
@@ -233,6 +238,21 @@ class Appliance:
             working.cancel_scope.cancel()
         for volume in volumes:
             await _seal(volume)
+
+    def _start_copies(self, catalog: Catalog, working: trio.Nursery) -> None:
+        url = parse_url(self._settings.catalog.url)
+        copies = self._copies = CatalogCopies(
+            catalog,
+            database=database_path(url) if is_sqlite(url) else None,
+            volumes=self._settings.volumes,
+            clock=self._clock,
+            kept=self._settings.catalog.copies_kept,
+            on_event=_log_copy,
+        )
+        interval_s = self._settings.catalog.copy_interval_s
+        if interval_s and is_sqlite(url):
+            working.start_soon(partial(copies.run, interval_s=interval_s))
+        self._metrics.watch("catalog_copies", copies.statistics, gauges=COPY_GAUGES)
 
     def _become_ready(self, listeners: Mapping[str, str], on_ready: Callable[[str], None]) -> None:
         self._listeners = listeners
@@ -303,6 +323,7 @@ class Appliance:
 
     def _make_admin_state(self, core: Core, keyring: KeyRing) -> AdminState:
         assert self._scrubber is not None
+        assert self._copies is not None
         return AdminState(
             catalog=core.catalog,
             secret_box=core.box,
@@ -313,11 +334,13 @@ class Appliance:
             list_volume_facts=partial(list_volume_facts, core.store),
             describe_server=self._describe_server,
             scrub=self._scrubber,
+            copy_catalog=self._copies.copy_now,
             manifests=make_manifest_writer(core),
         )
 
     def _describe_server(self) -> ServerFacts:
         assert self._identity is not None
+        assert self._copies is not None
         return ServerFacts(
             appliance_uuid=str(self._identity.appliance_uuid),
             started_us=self._started_us,
@@ -325,6 +348,8 @@ class Appliance:
                 "SQLite" if self._settings.catalog.url.startswith("sqlite") else "PostgreSQL"
             ),
             listeners=self._listeners,
+            last_copy_us=self._copies.last_made_us,
+            copy_failure=self._copies.failure,
         )
 
     def _note_request(self, record: RequestRecord) -> None:
@@ -496,6 +521,11 @@ def _log_scrub(event: ScrubEvent) -> None:
         page=event.page.page_index,
         extent=str(event.page.extent),
     )
+
+
+def _log_copy(event: str, fields: dict[str, object]) -> None:
+    tell = _log.info if event == "catalog_copied" else _log.warning
+    tell(event, **fields)
 
 
 def _mint_request_id() -> str:

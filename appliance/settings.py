@@ -212,6 +212,14 @@ class CatalogSettings:
     readers: Annotated[
         int, Field(ge=1, le=64, description="Connections that read; writes have one of their own.")
     ] = 4
+    copy_interval_s: Annotated[
+        Seconds,
+        Field(ge=0, le=2_592_000, description="Between two copies on the cold tier; 0 is none."),
+    ] = 3_600.0
+    copies_kept: Annotated[
+        int,
+        Field(ge=1, le=1_000, description="Copies that stay: the newest half, then one a day."),
+    ] = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

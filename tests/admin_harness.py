@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import httpx
@@ -24,6 +25,7 @@ from appliance.admin.state import AdminState, ServerFacts
 from appliance.catalog.engine import Catalog
 from appliance.catalog.records import BucketStatement, NewBody
 from appliance.clock import FakeClock
+from appliance.copy_rules import CatalogCopy, format_copy_name
 from appliance.http.hypercorn_server import serve_with_hypercorn
 from appliance.http.listeners import UnixAddress
 from appliance.objects.manifest_writer import WrittenBucket
@@ -36,7 +38,6 @@ from tiers.volume_scrub import ScrubState, VolumeScrubStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-    from pathlib import Path
 
     from hypercorn.typing import ASGIFramework
 
@@ -223,6 +224,12 @@ def make_state(
         await trio.lowlevel.checkpoint()
         return volumes
 
+    async def copy_catalog() -> CatalogCopy:
+        await trio.lowlevel.checkpoint()
+        made_us = clock.now_us()
+        path = Path("/srv/hdd one/catalog-copies") / format_copy_name(made_us)
+        return CatalogCopy(path=path, made_us=made_us, size_bytes=184_320, volume=path.parents[1])
+
     return AdminState(
         catalog=catalog,
         secret_box=SecretBox.create(b"k" * 32, random_bytes=random_bytes),
@@ -238,6 +245,7 @@ def make_state(
             listeners={"s3": "http://127.0.0.1:9000", "admin": "unix:/run/t.sock"},
         ),
         scrub=scrub,
+        copy_catalog=copy_catalog,
         manifests=UnwrittenManifests(),
     )
 

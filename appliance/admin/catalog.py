@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from appliance.admin.documents import BackupResult, BackupWanted, CheckResult
+from appliance.admin.documents import BackupResult, BackupWanted, CheckResult, CopyResult
 from appliance.admin.errors import AdminRefused
 from appliance.admin.routes import Route
 from appliance.admin.units import change
+from appliance.admin.views import format_us
+from hal.errors import HalError
 
 if TYPE_CHECKING:
     from appliance.admin.routes import Call
@@ -50,6 +52,18 @@ async def backup_catalog(state: AdminState, call: Call) -> BackupResult:
     return BackupResult(path=str(target), size_bytes=size_bytes)
 
 
+async def copy_catalog(state: AdminState, call: Call) -> CopyResult:
+    """Make a copy of the catalog on the cold tier, now."""
+    try:
+        copy = await state.copy_catalog()
+    except (HalError, OSError) as error:
+        raise AdminRefused("CopyFailed", str(error), status=HTTPStatus.CONFLICT) from error
+    await change(state, call, _nothing, action="catalog copy", subject=str(copy.path))
+    return CopyResult(
+        path=str(copy.path), made_at=format_us(copy.made_us), size_bytes=copy.size_bytes
+    )
+
+
 def _nothing(_connection: Connection) -> None:
     """The audit entry is all that there is to commit."""
 
@@ -71,5 +85,13 @@ ROUTES = (
         body=BackupWanted,
         result=BackupResult,
         refusals=("BackupTargetExists", "CatalogUnavailable"),
+    ),
+    Route(
+        method="POST",
+        template="/v1/catalog/copy",
+        handler=copy_catalog,
+        summary="Make a copy of a SQLite catalog on the cold tier, besides those of the schedule.",
+        result=CopyResult,
+        refusals=("CatalogUnavailable", "CopyFailed"),
     ),
 )

@@ -27,6 +27,7 @@ __all__ = [
     "BucketView",
     "BucketWanted",
     "CheckResult",
+    "CopyResult",
     "Done",
     "ErrorDocument",
     "ErrorView",
@@ -316,11 +317,22 @@ class BackupResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopyResult:
+    """The copy that was made on the cold tier, complete and flushed."""
+
+    path: str
+    made_at: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusView:
     """The server that answers.
 
     Attributes:
         listeners: Name of each listener and the address it is bound to.
+        last_copy_at: When the newest copy of the catalog was made; null where there is none.
+        copy_failure: Why the last try to make one failed; empty where it did not.
     """
 
     version: str
@@ -329,6 +341,8 @@ class StatusView:
     uptime_seconds: int
     catalog: str
     listeners: dict[str, str]
+    last_copy_at: str | None
+    copy_failure: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from appliance.catalog.engine import Catalog
     from appliance.catalog.records import Versioning
     from appliance.clock import Clock
+    from appliance.copy_rules import CatalogCopy
     from appliance.objects.manifest_writer import WrittenBucket, WrittenManifest
     from appliance.secrets import SecretBox
     from tenants.records import QuotaLimits, Tenant
@@ -75,12 +76,16 @@ class ServerFacts:
     Attributes:
         catalog_kind: `SQLite` or `PostgreSQL`.
         listeners: Name of each listener (`s3`, `admin`, `metrics`) and the address it is bound to.
+        last_copy_us: When the newest copy of the catalog was made; None where there is none.
+        copy_failure: Why the last try to make one failed; empty where it did not.
     """
 
     appliance_uuid: str
     started_us: int
     catalog_kind: str
     listeners: Mapping[str, str]
+    last_copy_us: int | None = None
+    copy_failure: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +99,8 @@ class AdminState:
         list_volume_facts: The open volumes; may raise `HalError`.
         describe_server: The server as it is now.
         scrub: Verifies what is stored.
+        copy_catalog: Makes a copy of the catalog on the cold tier; may raise `CatalogUnavailable`
+            or `HalError`.
         manifests: States buckets in the segments.
     """
 
@@ -106,4 +113,5 @@ class AdminState:
     list_volume_facts: Callable[[], Awaitable[Sequence[VolumeView]]]
     describe_server: Callable[[], ServerFacts]
     scrub: ScrubControl
+    copy_catalog: Callable[[], Awaitable[CatalogCopy]]
     manifests: BucketManifests

@@ -34,6 +34,8 @@ async def show_status(state: AdminState, _call: Call) -> StatusView:
         uptime_seconds=max(uptime_us, 0) // 1_000_000,
         catalog=server.catalog_kind,
         listeners=dict(server.listeners),
+        last_copy_at=None if server.last_copy_us is None else format_us(server.last_copy_us),
+        copy_failure=server.copy_failure,
     )
 
 

@@ -40,7 +40,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "catalog": CommandEntry(
         module="appliance.cli.catalog_cmd",
         attribute="catalog",
-        summary="Check, back up, restore and upgrade the catalog.",
+        summary="Check, back up, copy, restore and upgrade the catalog.",
     ),
     "config": CommandEntry(
         module="appliance.cli.config_cmd",

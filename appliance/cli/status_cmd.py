@@ -6,7 +6,7 @@ import click
 
 from appliance.admin.documents import AuditList, StatusView
 from appliance.cli.client import join_path
-from appliance.cli.output import print_fields, print_table
+from appliance.cli.output import format_missing, print_fields, print_table
 from appliance.cli.session import Session, common_options, pass_session
 from appliance.units import format_duration
 
@@ -54,6 +54,8 @@ def _show_status(view: StatusView) -> None:
             ("started", view.started_at),
             ("uptime", format_duration(view.uptime_seconds)),
             *sorted(view.listeners.items()),
+            ("last copy", format_missing(view.last_copy_at)),
+            *([("copy failed", view.copy_failure)] if view.copy_failure else []),
         ]
     )
 

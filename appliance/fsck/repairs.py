@@ -109,7 +109,11 @@ class Repairs:
 
     async def punch(self, volume: Volume, extents: Sequence[Extent]) -> Outcome:
         """Free what no row names."""
-        return await _try(volume.punch(extents))
+        try:
+            failed = await volume.punch(extents)
+        except HalError:
+            return Outcome.FAILED
+        return Outcome.FAILED if failed else Outcome.REPAIRED
 
     async def remove_segment(self, volume: Volume, facts: SegmentFacts) -> Outcome:
         """Remove a segment that no row names; the catalog is asked once more."""
