@@ -86,7 +86,7 @@ $(VENV)/.dev: $(BIN)/python requirements-dev.lock pyproject.toml
 
 # Crash proofs beyond the short forms in `make test`. COUNT is cycles or cases, SEED repeats a run.
 PROOF = $(BIN)/python -m tools.crash_proofs $@ $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
-.PHONY: kill-loop power-cut crash-images syscall-faults full-disk slow-disk
+.PHONY: kill-loop power-cut crash-images syscall-faults full-disk slow-disk bit-flips
 
 kill-loop: $(VENV)/.dev ## kill -9 under eight clients, then every acknowledged object is read (COUNT=1000)
 	@$(PROOF)
@@ -104,6 +104,9 @@ full-disk: $(VENV)/.dev ## disks filled to the last block; needs root (COUNT=10)
 	@$(PROOF)
 
 slow-disk: $(VENV)/.dev ## an HDD that hangs and crawls under load; needs root and FUSE (COUNT=10)
+	@$(PROOF)
+
+bit-flips: $(VENV)/.dev ## single bits in records, catalog pages and log (COUNT=1000 in each)
 	@$(PROOF)
 
 .PHONY: fuzz

@@ -16,9 +16,13 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import trio
+
+from tests.crash.bit_flips import run_catalog_flips, run_record_flips
 from tests.crash.crash_images import run_crash_images
 from tests.crash.full_disk import SCENARIOS
 from tests.crash.kill_loop import percentile, run_kill_loop
@@ -60,6 +64,18 @@ def power_cut(directory: Path, count: int, seed: int) -> None:
 def crash_images(directory: Path, count: int, seed: int) -> None:
     """Images that a power cut behind any write of a logged disk may leave."""
     run_crash_images(directory, count=count, seed=seed, say=say)
+
+
+def bit_flips(directory: Path, count: int, seed: int) -> None:
+    """Single bits in headers, payloads and padding, and in the catalog's pages and log."""
+    records, catalog = directory / "records", directory / "catalog"
+    for place in (records, catalog):
+        place.mkdir()
+    trio.run(partial(run_record_flips, records, count=count, seed=seed, say=say))
+    results = run_catalog_flips(catalog, count=count, seed=seed, say=say)
+    wrong = [text for outcomes in results.values() for text in outcomes.wrong]
+    if wrong:
+        raise AssertionError("\n".join(wrong))
 
 
 def slow_disk(directory: Path, count: int, seed: int) -> None:
@@ -116,6 +132,7 @@ PROOFS: dict[str, Callable[[Path, int, int], None]] = {
     "syscall-faults": syscall_faults,
     "full-disk": full_disk,
     "slow-disk": slow_disk,
+    "bit-flips": bit_flips,
 }
 COUNTS = {
     "kill-loop": 1_000,
@@ -124,6 +141,7 @@ COUNTS = {
     "syscall-faults": len(LONG_TABLE),
     "full-disk": 10,
     "slow-disk": 10,
+    "bit-flips": 1_000,
 }
 
 

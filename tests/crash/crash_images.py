@@ -9,52 +9,37 @@ start of the server.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import shutil
 import time
-import uuid
-from contextlib import AsyncExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from appliance.catalog import bodies, buckets, listings, tenants, versions
-from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogError
 from appliance.catalog.ledger import SqlDeadLedger
-from appliance.catalog.settings import begin_epoch
-from appliance.catalog.volumes import list_volumes
-from appliance.identity import load_identity
-from appliance.objects.pipeline import open_pipeline
-from appliance.settings_file import load_settings
-from appliance.storage import TIER_ORDER, open_volumes
-from hal.buffers import AlignedBuffer
 from hal.errors import HalError
-from hal.geometry import RECORD_BYTES_MAX
 from tests.crash.appliance_under_test import make_server, make_world
-from tests.crash.ledger import ABSENT, Content, Ledger, replay
+from tests.crash.ledger import ABSENT, Content, Ledger, content_of, replay
 from tests.crash.logged_disk import CrashImages, LoggedDisk, copy_sparse
 from tests.crash.loop_filesystem import LoopFilesystem
+from tests.crash.open_appliance import OpenAppliance, list_objects, open_appliance, read_object
 from tests.crash.strace import Injection
 from tests.crash.verify import verify_ledger
 from tests.crash.workload import Mix, run_clients
 from tiers.errors import TierError
-from tiers.page_store import PageStore
 from tiers.reclaimer import Reclaimer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from appliance.catalog.unit import Connection
-    from hal.records import SegmentRef
     from tests.client.server import ServerProcess
     from tests.crash.appliance_under_test import World
     from tests.crash.ledger import KeyState
-    from tiers.records import StoredPage
 
 __all__ = ["IMAGES_PER_LOG", "ImagesReport", "run_crash_images", "run_without_syncs"]
 
@@ -289,44 +274,28 @@ async def _check_in_process(
         promised: What the ledger says of that moment.
         sweeps: Also punch what no row names, and read everything again.
     """
-    settings = load_settings(logged.world.server.config_path, {})
-    async with AsyncExitStack() as resources:
-        catalog = await Catalog.open(settings.catalog.url, flusher=_flush_nothing)
-        resources.push_async_callback(catalog.aclose)
-        async with open_pipeline() as nursery:
-            await nursery.start(catalog.run)
-            identity = await catalog.read(load_identity)
-            epoch = await catalog.commit(begin_epoch)
-            volumes = await open_volumes(
-                settings.volumes,
-                await catalog.read(list_volumes),
-                appliance_uuid=identity.appliance_uuid,
-                boot_epoch=epoch,
-                random_uuid=uuid.uuid4,
+    async with open_appliance(logged.world.server.config_path) as opened:
+        assert await opened.catalog.check() == []
+        read = await _compare(opened, logged, promised)
+        if sweeps:
+            await Reclaimer(
+                opened.store,
+                SqlDeadLedger(opened.catalog),
+                is_pinned=lambda _: False,
                 now_us=lambda: 1,
-                resources=resources,
-            )
-            store = PageStore(volumes, tier_order=TIER_ORDER)
-            assert await catalog.check() == []
-            read = await _compare(catalog, store, logged, promised)
-            if sweeps:
-                await Reclaimer(
-                    store,
-                    SqlDeadLedger(catalog),
-                    is_pinned=lambda _: False,
-                    now_us=lambda: 1,
-                    grace_us=0,
-                    boot_epoch=epoch,
-                ).sweep_orphans()
-                read += await _compare(catalog, store, logged, promised)
-            nursery.cancel_scope.cancel()
-    return read
+                grace_us=0,
+                boot_epoch=opened.boot_epoch,
+            ).sweep_orphans()
+            read += await _compare(opened, logged, promised)
+        return read
 
 
-async def _compare(
-    catalog: Catalog, store: PageStore, logged: _Logged, promised: Mapping[str, KeyState]
-) -> int:
-    found = await _read_objects(catalog, store, logged)
+async def _compare(opened: OpenAppliance, logged: _Logged, promised: Mapping[str, KeyState]) -> int:
+    found: dict[str, Content] = {}
+    for key in await list_objects(opened, logged.world.bucket):
+        body = await read_object(opened, logged.world.bucket, key)
+        assert body is not None, f"{key} is listed and not there"
+        found[key] = content_of(body)
     wrong = [f"{key}: there, but never written" for key in found.keys() - promised.keys()]
     wrong += [
         f"{key}: holds {found.get(key, ABSENT)}, promised {state}"
@@ -335,49 +304,3 @@ async def _compare(
     ]
     assert not wrong, "\n".join(wrong[:10])
     return len(found)
-
-
-async def _read_objects(catalog: Catalog, store: PageStore, logged: _Logged) -> dict[str, Content]:
-    """Every object of the proof's bucket, each page verified."""
-    found: dict[str, Content] = {}
-    with AlignedBuffer(RECORD_BYTES_MAX) as buffer:
-        for key, pages in (await catalog.read(partial(_list_objects, logged.world.bucket))).items():
-            digest, size = hashlib.sha256(), 0
-            for page in pages:
-                payload = await store.read_page(page, buffer.view)
-                digest.update(payload)
-                size += len(payload)
-            found[key] = Content(sha256=digest.hexdigest(), size=size)
-    return found
-
-
-def _list_objects(bucket_name: str, connection: Connection) -> dict[str, list[StoredPage]]:
-    """The pages of every current object, in order."""
-    [tenant] = tenants.list_tenants(connection, limit=2)
-    bucket = buckets.find_bucket(connection, tenant_id=tenant.tenant_id, name=bucket_name)
-    assert bucket is not None, "the bucket is gone"
-    current = listings.list_current(
-        connection,
-        bucket_id=bucket.bucket_id,
-        start=b"",
-        is_inclusive=True,
-        end=None,
-        limit=LISTED_MAX,
-    )
-    return {
-        version.key.decode(): [
-            page
-            for part in versions.list_slices(connection, version=version)
-            for page in bodies.list_pages(
-                connection, body_id=part.body_id, first_index=0, limit=PAGES_MAX
-            )
-        ]
-        for version in current
-    }
-
-
-async def _flush_nothing(segments: Collection[SegmentRef]) -> Mapping[SegmentRef, Exception]:
-    """No unit of a check writes to a volume."""
-    assert not segments
-    await trio.lowlevel.checkpoint()
-    return {}
