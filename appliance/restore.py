@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogDamaged, SchemaMismatch
 from appliance.catalog.schema import NO_SCHEMA, upgrade
 from appliance.catalog.settings import begin_epoch
+from appliance.catalog_file import exchange, list_files, name_aside, remove_empty
 from appliance.identity import load_identity
 from appliance.key_file import load_keys
 from appliance.objects.pipeline import open_pipeline
@@ -46,7 +46,6 @@ __all__ = ["RestoreRefused", "Restored", "restore_catalog"]
 COPY_BYTES = 4 * 1024 * 1024  # of one read: large enough for the disk, small enough to report often
 EPOCH_STEPS_MAX = 1_000_000  # starts of a server; more are a damaged file name
 
-_SIDE_FILES = ("-wal", "-shm")
 _SQLITE_MAGIC = b"SQLite format 3\x00"  # sqlite.org/fileformat section 1.3
 
 
@@ -101,34 +100,21 @@ async def restore_catalog(
     with ExitStack() as held:
         if not had_catalog:
             # Taking the lock makes an empty file, which must not stay for a server to find.
-            held.callback(_remove_empty, target)
+            held.callback(remove_empty, target)
         held.enter_context(hold_database(url))
-        for path in _list_files(candidate, ".lock"):
+        for path in list_files(candidate, ".lock"):
             held.callback(path.unlink, missing_ok=True)
         await trio.to_thread.run_sync(partial(_copy, backup, candidate, report), limiter=limiter)
         candidate_url = f"sqlite:///{candidate}"
         await _bring_up(candidate_url, backup, limiter)
         appliance = await _judge(candidate_url, settings, clock, backup)
-        aside = None
-        if had_catalog:
-            stamp = datetime.fromtimestamp(clock.now(), UTC).strftime("%Y%m%dT%H%M%SZ")
-            aside = target.with_name(f"{target.name}.replaced-{stamp}")
-        await trio.to_thread.run_sync(partial(_exchange, candidate, target, aside), limiter=limiter)
+        aside = name_aside(target, clock) if had_catalog else None
+        await trio.to_thread.run_sync(partial(exchange, candidate, target, aside), limiter=limiter)
     return Restored(
         catalog=str(target),
         appliance=appliance,
         replaced=None if aside is None else str(aside),
     )
-
-
-def _list_files(path: Path, *suffixes: str) -> list[Path]:
-    """A database and what lies beside it."""
-    return [path.with_name(path.name + suffix) for suffix in ("", *_SIDE_FILES, *suffixes)]
-
-
-def _remove_empty(path: Path) -> None:
-    if path.exists() and path.stat().st_size == 0:
-        path.unlink()
 
 
 def _copy(source: Path, target: Path, report: Callable[[int, int], None]) -> None:
@@ -211,19 +197,6 @@ def _find_epoch(settings: Settings) -> int:
     if highest > EPOCH_STEPS_MAX:
         raise RestoreRefused(f"a segment carries boot epoch {highest}: is that a volume of ours?")
     return highest
-
-
-def _exchange(candidate: Path, target: Path, aside: Path | None) -> None:
-    """Put the candidate in the target's place; what was there gets another name, log included."""
-    if aside is not None:
-        os.link(target, aside)
-        for old, new in zip(_list_files(target)[1:], _list_files(aside)[1:], strict=True):
-            # Before the new database has the name: a log of the old one must never meet it.
-            if old.exists():
-                old.replace(new)
-        posix.flush_directory(target.parent)
-    candidate.replace(target)
-    posix.flush_directory(target.parent)
 
 
 async def _flush_nothing(segments: frozenset[SegmentRef], /) -> Mapping[SegmentRef, Exception]:

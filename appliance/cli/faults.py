@@ -14,6 +14,7 @@ from appliance.catalog.errors import CatalogError
 from appliance.cli.errors import Refused
 from appliance.http.errors import HttpError
 from appliance.provision import ProvisionRefused
+from appliance.rebuild.run import RebuildRefused
 from appliance.restore import RestoreRefused
 from appliance.secrets import SecretsError
 from appliance.servers import TokenFileInvalid
@@ -32,6 +33,7 @@ _REFUSALS = (
     HalError,
     HttpError,
     ProvisionRefused,
+    RebuildRefused,
     RestoreRefused,
     SecretsError,
     TokenFileInvalid,

@@ -10,15 +10,19 @@ import trio
 
 from appliance.cli.errors import PartlyDone, Refused
 from appliance.cli.faults import translate_faults
-from appliance.cli.output import print_table, show_progress, to_printable
+from appliance.cli.output import confirm, print_table, show_progress, to_printable
+from appliance.cli.parameters import yes_option
+from appliance.cli.rebuild_view import show_rebuilt
 from appliance.cli.session import Session, config_option, json_option, pass_session
 from appliance.clock import SystemClock
 from appliance.fsck.check import run_fsck
 from appliance.fsck.records import FINDINGS_MAX
+from appliance.rebuild.run import rebuild_catalog as make_catalog
 from appliance.units import format_size
 
 if TYPE_CHECKING:
     from appliance.fsck.records import FsckFinding, FsckReport, Owner
+    from appliance.settings import Settings
 
 __all__ = ["fsck"]
 
@@ -26,10 +30,14 @@ __all__ = ["fsck"]
 @click.command()
 @click.option("--repair", is_flag=True, help="Repair what can be; else nothing is written.")
 @click.option("--no-data", is_flag=True, help="Read headers of records only: fast, finds no rot.")
+@click.option("--rebuild-catalog", is_flag=True, help="Make a new catalog of what the volumes say.")
+@yes_option
 @json_option
 @config_option
 @pass_session
-def fsck(session: Session, *, repair: bool, no_data: bool) -> None:
+def fsck(
+    session: Session, *, repair: bool, no_data: bool, rebuild_catalog: bool, yes: bool
+) -> None:
     """Compare catalog and volumes both ways; no server may run.
 
     Every row of the catalog must have its record, verified byte by byte, and every record its row
@@ -38,8 +46,19 @@ def fsck(session: Session, *, repair: bool, no_data: bool) -> None:
 
     Exit code 0 where nothing is wrong or all of it was repaired, 1 where findings are left, 3 where
     some were repaired and some are left.
+
+    --rebuild-catalog is for a catalog that is lost or damaged and has no good copy: it makes one of
+    the volumes alone and keeps the old one aside. What was deleted less than the grace before may
+    come back; uploads in progress do not. Access keys, tenants' limits and version ids come from
+    the old catalog where that is sound, else keys must be made or imported again. Exit code 3 where
+    versions were left out.
     """
     settings = session.load_settings()
+    if rebuild_catalog:
+        if repair or no_data:
+            raise click.UsageError("--rebuild-catalog goes with neither --repair nor --no-data")
+        _rebuild(session, settings, yes=yes)
+        return
     with (
         translate_faults(),
         show_progress("Comparing", is_quiet=session.as_json) as work,
@@ -56,6 +75,19 @@ def fsck(session: Session, *, repair: bool, no_data: bool) -> None:
         )
     session.print(found, _show)
     _judge(found)
+
+
+def _rebuild(session: Session, settings: Settings, *, yes: bool) -> None:
+    question = f"Replace the catalog of {settings.appliance.data} by one made of its volumes?"
+    confirm(question, is_agreed=yes)
+    with (
+        translate_faults(),
+        show_progress("Reading the volumes", is_quiet=session.as_json) as work,
+    ):
+        done = trio.run(partial(make_catalog, settings, clock=SystemClock(), report=work.report))
+    session.print(done, show_rebuilt)
+    if done.left_out_count:
+        raise PartlyDone(f"{done.left_out_count} versions were left out")
 
 
 def _judge(found: FsckReport) -> None:
