@@ -154,15 +154,19 @@ class MemoryFile:
             image.blocks[_block(offset)] = bytes(block)
 
     def lose_unflushed(self, random: random.Random) -> None:
-        """A flush that fails: each change since the last is by lot durable, or lost for good.
+        """A flush that fails: each write since the last is by lot durable, or lost for good.
 
         What is lost can still be read, and no later flush will make it durable: so do kernels that
-        mark pages clean after a failed write-back, and drives that drop their cache.
+        mark pages clean after a failed write-back, and drives that drop their cache. Punches and
+        truncations are a journal's, which keeps them for its next commit.
         """
+        kept: list[_Change] = []
         for change in self._pending:
-            if random.random() < 0.5:
+            if not isinstance(change, _Write):
+                kept.append(change)
+            elif random.random() < 0.5:
                 self._durable.apply(change)
-        self._pending.clear()
+        self._pending = kept
 
     def copy(self) -> MemoryFile:
         """The same file once more, with what is pending."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,11 +18,13 @@ from hypothesis.stateful import initialize, invariant, rule
 
 from tenants.records import QuotaLimits
 from tests.simulation.asgi_client import Answer, Request
+from tests.simulation.fact_rules import FactRules
 from tests.simulation.listing_rules import ListingRules
 from tests.simulation.machine import ASKS, LIMITS
 from tests.simulation.model import Ask, Words
 from tests.simulation.object_rules import NUMBERS, BucketRules, ObjectRules
 from tests.simulation.upload_rules import UploadRules
+from tests.simulation.world import access_key_of
 
 if TYPE_CHECKING:
     from tests.simulation.model import Version
@@ -30,7 +33,16 @@ __all__ = ["ApplianceMachine"]
 
 READERS_MAX = 4
 EVENTS = st.sampled_from(
-    ["reclaim", "sweep", "clean restart", "power cut", "power cut", "day passes"]
+    [
+        "reclaim",
+        "sweep",
+        "scrub",
+        "new secrets",
+        "clean restart",
+        "power cut",
+        "power cut",
+        "day passes",
+    ]
 )
 STATES = st.sampled_from(["Off", "Enabled", "Suspended"])
 
@@ -45,7 +57,7 @@ class _Reader:
     answer: Answer | None = None
 
 
-class ApplianceMachine(BucketRules, ObjectRules, UploadRules, ListingRules):
+class ApplianceMachine(BucketRules, ObjectRules, UploadRules, ListingRules, FactRules):
     """See the module."""
 
     def __init__(self) -> None:
@@ -76,6 +88,10 @@ class ApplianceMachine(BucketRules, ObjectRules, UploadRules, ListingRules):
                 self.loop.call(self.world.reclaim)
             case "sweep":
                 self.loop.call(self.world.sweep)
+            case "scrub":
+                self.loop.call(self.world.scrub)
+            case "new secrets":
+                self.change_secrets()
             case "clean restart":
                 self.finish_readers()
                 self.loop.call(self.world.restart_cleanly)
@@ -89,6 +105,15 @@ class ApplianceMachine(BucketRules, ObjectRules, UploadRules, ListingRules):
                 self._forget_completed()
             case _:
                 raise AssertionError(event)
+
+    def change_secrets(self) -> None:
+        """The administrator rotates a tenant's key: the old secret is refused from then on."""
+        ask = Ask("acme", "rw")
+        old = self.world.secret_of(access_key_of(ask.tenant, ask.role))
+        self.loop.call(self.world.rotate_key, access_key_of(ask.tenant, ask.role))
+        answer = self.loop.call(partial(self.exchange, ask, Request(method="GET"), secret=old))
+        assert answer.status == 403
+        assert answer.text("Code") == "SignatureDoesNotMatch"
 
     @rule(
         ask=ASKS,

@@ -24,7 +24,7 @@ from tenants.records import QuotaLimits
 from tests.simulation.asgi_client import Answer, Request, send
 from tests.simulation.loop_thread import LoopThread
 from tests.simulation.model import Ask, Bucket, Limits, Model, Refused, Version, Words
-from tests.simulation.world import PART_BYTES_MIN, SECRET, Template, World, access_key_of
+from tests.simulation.world import PART_BYTES_MIN, Template, World, access_key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,12 +163,23 @@ class Machine(RuleBasedStateMachine):
         """The appliance's answer."""
         return self.loop.call(self.exchange, ask, request)
 
-    async def exchange(self, ask: Ask, request: Request, gate: trio.Event | None = None) -> Answer:
-        """As `send`, inside of the loop; the client takes the body once the gate is open."""
+    async def exchange(
+        self,
+        ask: Ask,
+        request: Request,
+        gate: trio.Event | None = None,
+        *,
+        secret: str | None = None,
+    ) -> Answer:
+        """As `send`, inside of the loop; the client takes the body once the gate is open.
+
+        Without a `secret` it signs with that of its key.
+        """
+        access_key = access_key_of(ask.tenant, ask.role)
         return await send(
             self.world.application,
-            replace(request, access_key=access_key_of(ask.tenant, ask.role)),
-            secret=SECRET,
+            replace(request, access_key=access_key),
+            secret=self.world.secret_of(access_key) if secret is None else secret,
             clock=self.world.clock,
             gate=gate,
         )

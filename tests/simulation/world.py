@@ -20,11 +20,17 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from appliance.assembly import Core, make_keyring, make_reclaimer, make_service
+from appliance.assembly import (
+    Core,
+    make_keyring,
+    make_reclaimer,
+    make_scrubber,
+    make_service,
+)
 from appliance.catalog import buckets, schema, tenants, uploads
 from appliance.catalog.connections import make_writer_engine, parse_url
 from appliance.catalog.engine import Catalog
-from appliance.catalog.keys import insert_key
+from appliance.catalog.keys import insert_key, replace_secret
 from appliance.catalog.settings import begin_epoch
 from appliance.clock import FakeClock
 from appliance.handlers.request import S3Limits
@@ -38,6 +44,7 @@ from hal.records import SegmentRef, VolumeId
 from hal.volume import Volume
 from tenants.records import AccessKey, AccessKeyId, QuotaLimits, Role, TenantId
 from tiers.page_store import PageStore
+from tiers.volume_scrub import ScrubPlan
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -137,6 +144,7 @@ class World:
         self._files = count(1)
         self._uuids = count(1)
         self._random = random.Random(2)
+        self._secrets: dict[str, str] = {}
         self._catalog_path = self._next_catalog_path()
         self._devices = {
             tier: MemoryDevice(tier, capacity_bytes=CAPACITIES[tier]) for tier in TIERS
@@ -197,6 +205,38 @@ class World:
     async def sweep(self) -> None:
         """Free what earlier starts wrote and no commit named."""
         await self._start.reclaimer.sweep_orphans()
+
+    async def scrub(self) -> None:
+        """Read and verify everything once; nothing may be found bad."""
+        scrubber = make_scrubber(
+            self._start.core,
+            plan_of=lambda _tier: ScrubPlan(period_s=1.0, rate_max=1e12, is_scheduled=False),
+            on_event=lambda _event: None,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(scrubber.run)
+            await scrubber.start()
+            while any(status.scrub_pass.is_running for status in scrubber.list_statuses()):
+                await self._loop.advance(1.0)
+            nursery.cancel_scope.cancel()
+        for status in scrubber.list_statuses():
+            assert not status.failure
+            assert not status.quarantined_pages, status
+
+    def secret_of(self, access_key: str) -> str:
+        """What signs for a key now."""
+        return self._secrets.get(access_key, SECRET)
+
+    async def rotate_key(self, access_key: str) -> None:
+        """Give a key a new secret, as the admin API does."""
+        secret = f"secret {self._random.getrandbits(64):x} of a key that was rotated"
+        tenant_id = self._template.tenant_ids[access_key.split("-", maxsplit=1)[0]]
+        sealed = self._template.box.seal(tenant_id, AccessKeyId(access_key), secret)
+        await self._start.catalog.commit(
+            partial(replace_secret, access_key_id=AccessKeyId(access_key), sealed=sealed)
+        )
+        self._start.keyring.invalidate()
+        self._secrets[access_key] = secret
 
     async def expire_completed(self) -> None:
         """Let a day pass, and forget what completed uploads answered."""

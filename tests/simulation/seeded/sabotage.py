@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 from unittest import mock
-from urllib.parse import unquote_to_bytes
 
 import trio
 from sqlalchemy import delete, select, update
@@ -39,11 +38,13 @@ from tiers.page_store import PageStore
 from tiers.reclaimer import Reclaimer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
+    from appliance.catalog.records import Bucket
     from appliance.handlers.request import S3Request
+    from appliance.s3.xml_reader import DeleteKey
     from hal.page_codec import ExpectedRecord
     from hal.records import Extent
     from hal.segment_table import KnownSegment
@@ -125,9 +126,9 @@ def _flush_after_commit(original: _Coroutine) -> object:
 
 
 def _swallow_failed_commit(original: _Function) -> object:
-    def execute(*arguments: object) -> None:
+    def execute(*arguments: object, **options: object) -> None:
         try:
-            original(*arguments)
+            original(*arguments, **options)
         except committer._CommitFailed:
             return
 
@@ -185,19 +186,12 @@ def _append_after_restart(original: _Coroutine) -> object:
 
 
 def _punch_before_commit(original: _Coroutine) -> object:
-    async def punch_and_commit(request: S3Request, unit: object) -> object:
-        name, _, key = request.head.raw_path.decode().lstrip("/").partition("/")
-
+    async def punch_and_commit(
+        request: S3Request, bucket: Bucket, batch: Sequence[DeleteKey], *rest: object
+    ) -> object:
         def find(connection: Connection) -> list[Extent]:
-            tenant_id = request.principal.tenant.tenant_id
-            bucket = buckets.find_bucket(connection, tenant_id=tenant_id, name=name)
-            if bucket is None:
-                return []
             version = versions.find_version(
-                connection,
-                bucket_id=bucket.bucket_id,
-                key=unquote_to_bytes(key),
-                version_id=None,
+                connection, bucket_id=bucket.bucket_id, key=batch[0].key, version_id=None
             )
             if version is None or version.body_id is None:
                 return []
@@ -205,7 +199,7 @@ def _punch_before_commit(original: _Coroutine) -> object:
             return [page.extent for page in pages]
 
         await request.services.store.punch(await request.services.catalog.read(find))
-        return await original(request, unit)
+        return await original(request, bucket, batch, *rest)
 
     return punch_and_commit
 
@@ -396,7 +390,7 @@ SABOTAGES = (
     Sabotage(
         name="punch before the commit",
         breaks="commit of a removal < punch",
-        patches=((delete_handler, "commit_unit", _punch_before_commit),),
+        patches=((delete_handler, "_commit", _punch_before_commit),),
     ),
     Sabotage(
         name="no pins",
