@@ -15,6 +15,7 @@ from sqlalchemy import select
 from appliance.catalog import bodies, tables
 from appliance.catalog.check import check_catalog
 from appliance.catalog.version_rows import format_shown_id
+from appliance.objects.manifest import decode_manifest
 from hal.buffers import AlignedBuffer
 from hal.geometry import RECORD_BYTES_MAX
 from hal.records import BodyId, SegmentRef
@@ -69,6 +70,7 @@ async def check_image(
     await life.reclaimer.sweep_orphans()
     contents = await life.catalog.read(_list_contents)
     await _compare(life, history, contents, at=at)
+    await _read_manifests(life)
     clock.step_us += round((GRACE_S + 1) * 1_000_000)
     while (await life.reclaimer.reclaim_round()).bodies:
         continue
@@ -123,6 +125,30 @@ async def _compare(life: Life, history: History, contents: _Contents, *, at: int
             if name.version_id and name not in history.registers:
                 continue  # nobody was told of this version
             history.register(name).check(value, began=at, ended=at)
+
+
+async def _read_manifests(life: Life) -> None:
+    """What states versions and buckets to a rebuild lives and dies as their bytes do."""
+    stated = await life.catalog.read(_list_manifests)
+    read: dict[tuple[int, int], bytes | None] = {}
+    with AlignedBuffer(RECORD_BYTES_MAX) as buffer:
+        for page in stated:
+            payload = await _read(life, page, buffer, read)
+            if payload is not None:
+                decode_manifest(payload)
+
+
+def _list_manifests(connection: Connection) -> list[StoredPage]:
+    named = [
+        body_id
+        for column in (_v.manifest_body_id, _b.manifest_body_id)
+        for (body_id,) in connection.execute(select(column).where(column.is_not(None)))
+    ]
+    return [
+        page
+        for body_id in named
+        for page in bodies.list_pages(connection, body_id=body_id, first_index=0, limit=1)
+    ]
 
 
 async def _read(
