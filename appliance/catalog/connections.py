@@ -231,10 +231,23 @@ def make_view_engine(url: URL) -> Engine:
         assert isinstance(connection, sqlite3.Connection)
         connection.isolation_level = None
         for pragma in (*_VIEW_PRAGMAS, f"PRAGMA cache_size=-{_READER_CACHE_KIB}"):
-            connection.execute(pragma)
+            _set(connection, pragma)
 
     event.listen(engine, "connect", prepare)
     return engine
+
+
+def _set(connection: sqlite3.Connection, pragma: str) -> None:
+    """Run a PRAGMA, the first of which reads the schema.
+
+    Raises:
+        CatalogDamaged: The schema is damaged where SQLite quotes it in its error.
+    """
+    try:
+        connection.execute(pragma)
+    except UnicodeDecodeError as error:
+        # The driver cannot even make text of what SQLite says about a schema with a turned bit.
+        raise CatalogDamaged(f"the schema is no text: {error.object!r}") from error
 
 
 def _sqlite_engine(
@@ -258,7 +271,7 @@ def _sqlite_engine(
         # Python's driver would begin transactions by its own lights, and never before a SELECT.
         connection.isolation_level = None
         for pragma in (*_COMMON_PRAGMAS, *pragmas):
-            connection.execute(pragma)
+            _set(connection, pragma)
         for name, value in wanted.items():
             found = connection.execute(f"PRAGMA {name}").fetchone()[0]
             if found != value:

@@ -19,6 +19,7 @@ from appliance.catalog import schema, settings, tables
 from appliance.catalog.connections import hold_database, make_reader_engine, parse_url
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogBusy, CatalogDamaged, CatalogFull, CatalogUnavailable
+from appliance.catalog.view import CatalogView
 from tests.catalog_fixtures import SEGMENT, FakeFlusher, open_desk
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ def path_of(url: str) -> Path:
 
 def size_of(path: Path) -> int:
     return path.stat().st_size
+
+
+def turn_byte_of(path: Path, needle: bytes) -> None:
+    """Put a byte that begins no text in the middle of a word of the file."""
+    data = bytearray(path.read_bytes())
+    place = data.index(needle)
+    data[place + 3] = 0xD5
+    path.write_bytes(data)
 
 
 async def open_catalog(url: str) -> Catalog:
@@ -219,6 +228,17 @@ async def test_a_failing_commit_stops_the_committer(sqlite_catalog_url: str) -> 
         assert found.fetchone() == ("0",)
     connection.close()
     await (await open_catalog(sqlite_catalog_url)).aclose()
+
+
+async def test_a_schema_that_is_no_text_is_damage_and_no_fault_of_ours(
+    sqlite_catalog_url: str,
+) -> None:
+    path = path_of(sqlite_catalog_url)
+    turn_byte_of(path, b"CREATE TABLE versions")
+    with pytest.raises(CatalogDamaged):
+        await CatalogView.open(sqlite_catalog_url)
+    with pytest.raises(CatalogDamaged):
+        await open_catalog(sqlite_catalog_url)
 
 
 async def test_a_full_disk_refuses_its_batch_and_no_more(sqlite_catalog_url: str) -> None:
