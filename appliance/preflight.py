@@ -41,8 +41,9 @@ __all__ = ["check_tables", "explain_unusable", "refuse_unsound"]
 CHECKED_BYTES_MAX = 1024 * 1024 * 1024
 
 _CATALOG_HELP = (
-    "`thermocline fsck` says more, `thermocline catalog copies` lists copies of it, and "
-    "`thermocline catalog restore FILE` puts one in force"
+    "`thermocline fsck` says more, `thermocline catalog copies` lists copies of it, "
+    "`thermocline catalog restore FILE` puts one in force, and without a good copy "
+    "`thermocline fsck --rebuild-catalog` makes a catalog of the volumes"
 )
 _VOLUME_HELP = "mount the volume that was there; `thermocline fsck` says whose objects it holds"
 _WRITE_HELP = "the server must be able to write there: look at its owner, mode and mount options"

@@ -96,7 +96,8 @@ KIND_FACTS: Mapping[Kind, KindFacts] = {
         severity=Severity.ERROR,
         meaning="The database itself is damaged; what it says cannot be relied on.",
         remedy="None: volumes are not touched by the word of a damaged catalog. See `thermocline"
-        " catalog copies`, then `thermocline catalog restore FILE`.",
+        " catalog copies`, then `thermocline catalog restore FILE`; without a good copy"
+        " `thermocline fsck --rebuild-catalog`.",
     ),
     Kind.FOREIGN_KEY: KindFacts(
         severity=Severity.ERROR,
