@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["BUCKETS", "KEYS", "LIMITS", "VERSIONED", "Client"]
 
 # One of them soon has no room left, and is refused in the middle of things.
-LIMITS = {"acme": QuotaLimits(), "beta": QuotaLimits(bytes_max=400_000)}
+LIMITS = {"acme": QuotaLimits(), "beta": QuotaLimits(bytes_max=250_000)}
 TENANTS = tuple(LIMITS)
 LIMITED = TENANTS[1]
 VERSIONED = "kept"
