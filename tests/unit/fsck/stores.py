@@ -241,9 +241,9 @@ class OpenStore:
         await self._reclaimer.reclaim_round()
 
 
-async def make_store(directory: Path) -> Store:
+async def make_store(directory: Path, *, catalog_url: str | None = None) -> Store:
     """A new appliance, provisioned as `init` does."""
-    made = await make(wanted_in(directory))
+    made = await make(wanted_in(directory, catalog_url=catalog_url))
     settings = load_settings(Path(made.config), {})
     catalog = await Catalog.open(settings.catalog.url, flusher=_flush_nothing, readers=1)
     try:
