@@ -110,6 +110,8 @@ class Device(Protocol):
     async def flush(self, name: str) -> None:
         """Make every completed write of the file durable (`fdatasync`).
 
+        Cancellation: at once, and as if it had failed.
+
         Raises:
             DeviceFailed: The flush failed. It is never tried again: what was written since the last
                 good flush is lost or unknown, and later flushes of this file raise as well.

@@ -2,8 +2,9 @@
 
 Every operation runs in a worker thread behind the device's own limiter, so that a slow disk holds
 its own callers only. A cancelled caller waits for its thread: no buffer is given back while the
-kernel may still be writing to it. Only a read may be left alone, by a caller that never uses the
-memory again: a disk that hangs must not keep the requests that wait for it.
+kernel may still be writing to it. Only what a hung disk must not keep others waiting for may be
+left alone: a read, by a caller that never uses the memory again, and a flush, which then counts as
+failed.
 
 A file whose flush failed is poisoned for the life of the device: the kernel reports a lost write
 once and calls the next sync a success (fsyncgate), so the first report is the only one believed.
@@ -179,9 +180,13 @@ class FileDevice:
         async with lock:
             self._check_not_poisoned(name)
             try:
-                await self._run(lambda: self._flush(name))
+                await self._run(lambda: self._flush(name), may_abandon=True)
             except HalError as error:
                 self._poisoned[name] = str(error)
+                raise
+            except trio.Cancelled:
+                # Whatever its thread will say, nobody hears it: the same as a failure.
+                self._poisoned[name] = "a flush was given up"
                 raise
 
     async def flush_directory(self) -> None:

@@ -544,7 +544,7 @@ class Volume:
             return
         try:
             await self._device.flush(segment.name)
-        except HalError:
+        except (HalError, trio.Cancelled):  # given up or failed: what was written is unknown
             self._poison(segment)
             raise
         # Another flush of the same segment may have failed meanwhile: its verdict holds.

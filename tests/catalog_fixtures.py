@@ -71,9 +71,12 @@ class FakeFlusher:
     calls: list[frozenset[SegmentRef]] = field(default_factory=list)
     failing: dict[SegmentRef, Exception] = field(default_factory=dict)
     gate: trio.Event | None = None
+    hanging: set[VolumeId] = field(default_factory=set)
 
     async def __call__(self, segments: frozenset[SegmentRef], /) -> Mapping[SegmentRef, Exception]:
         self.calls.append(segments)
+        if any(segment.volume_id in self.hanging for segment in segments):
+            await trio.sleep_forever()
         if self.gate is not None:
             await self.gate.wait()
         return {segment: self.failing[segment] for segment in segments & self.failing.keys()}

@@ -35,6 +35,7 @@ from appliance.catalog.dialects import (
     translate,
 )
 from appliance.catalog.errors import CatalogBusy, CatalogError, CatalogFull, CatalogUnavailable
+from hal.errors import DeviceFailed
 from hal.records import SegmentRef
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ QUEUE_UNITS_MAX = 4 * BATCH_UNITS_MAX
 # A lost conflict is rare, because tenants are locked in one order; five in a row are a fault.
 ATTEMPTS_MAX = 5
 _BACKOFF_S = 0.01
+# A disk that hangs for longer has failed, for those whose bytes are on it; the others go on.
+FLUSH_S_MAX = 20.0
 # A database server that restarts is back in seconds; the requests of the batch wait for a minute.
 RECONNECT_S_MAX = 30.0
 RECONNECT_INTERVAL_S = 0.2
@@ -90,7 +93,10 @@ class Flusher(Protocol):
     """Makes segments durable, all at once."""
 
     async def __call__(self, segments: frozenset[SegmentRef], /) -> Mapping[SegmentRef, Exception]:
-        """Flush segments; return those that failed, with why. Does not raise."""
+        """Flush segments; return those that failed, with why. Does not raise.
+
+        Cancellation: at once; nothing written to these segments may be acknowledged later.
+        """
         ...
 
 
@@ -329,7 +335,7 @@ class GroupCommitter:
         segments = frozenset[SegmentRef]().union(*(pending.flush for pending in batch))
         if not segments:
             return list(batch)
-        failed = await self._flusher(segments)
+        failed = await self._flush_volumes(segments)
         self._segments_flushed += len(segments) - len(failed)
         self._segments_failed += len(failed)
         ready = []
@@ -340,6 +346,33 @@ class GroupCommitter:
             else:
                 ready.append(pending)
         return ready
+
+    async def _flush_volumes(
+        self, segments: frozenset[SegmentRef]
+    ) -> Mapping[SegmentRef, Exception]:
+        """Flush all volumes at once; one that hangs fails its own members and nobody else's."""
+        failed: dict[SegmentRef, Exception] = {}
+
+        async def flush(own: frozenset[SegmentRef]) -> None:
+            with trio.move_on_after(FLUSH_S_MAX):
+                failed.update(await self._flusher(own))
+                return
+            for segment in own:
+                failed[segment] = DeviceFailed(
+                    f"volume {segment.volume_id}", f"no flush within {FLUSH_S_MAX:g} s"
+                )
+
+        by_volume = {
+            volume_id: frozenset(each for each in segments if each.volume_id == volume_id)
+            for volume_id in {segment.volume_id for segment in segments}
+        }
+        if len(by_volume) == 1:
+            await flush(segments)
+            return failed
+        async with trio.open_nursery() as nursery:
+            for own in by_volume.values():
+                nursery.start_soon(flush, own)
+        return failed
 
     async def _refuse_bytes(
         self, members: list[_Pending[object]], error: CatalogFull

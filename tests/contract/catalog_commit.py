@@ -218,3 +218,25 @@ class CommitContract(CatalogContract):
             await desk.read(store, "a")
 
         assert await self.stored(desk, "a") == [False]
+
+    async def test_a_volume_that_hangs_fails_its_own_members_only(
+        self, desk: CatalogDesk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("appliance.catalog.committer.FLUSH_S_MAX", 0.1)
+        hung = SegmentRef(VolumeId(2), SegmentId(1))
+        desk.flusher.hanging.add(VolumeId(2))
+        failed: list[Exception] = []
+
+        async def upload() -> None:
+            try:
+                await desk.catalog.commit(partial(store, name="hung"), flush=[hung])
+            except DeviceFailed as error:
+                failed.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(upload)
+            nursery.start_soon(partial(desk.catalog.commit, partial(store, name="a"), flush=[GOOD]))
+            nursery.start_soon(desk.catalog.commit, partial(store, name="b"))
+
+        assert len(failed) == 1
+        assert await self.stored(desk, "a", "b", "hung") == [True, True, False]

@@ -85,6 +85,23 @@ async def test_a_read_may_be_abandoned_and_keeps_its_slot_until_it_ends(
     assert count_descriptors(tmp_path) == 0
 
 
+async def test_a_flush_that_was_given_up_counts_as_failed(
+    device: FileDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await device.create_file("a", size_bytes=BLOCK)
+    may_go_on = threading.Event()
+    monkeypatch.setattr(posix, "flush_data", lambda *_: _wait(may_go_on))
+    with trio.move_on_after(0.05) as scope:
+        await device.flush("a")
+
+    assert scope.cancelled_caught
+    may_go_on.set()
+    with pytest.raises(DeviceFailed, match="poisoned"):
+        await device.flush("a")
+    with pytest.raises(DeviceFailed, match="poisoned"):
+        await device.write("a", 0, aligned(bytes(BLOCK)))
+
+
 async def test_operations_beyond_the_slots_wait(device: FileDevice) -> None:
     await device.create_file("a", size_bytes=4 * BLOCK)
     may_go_on = threading.Event()
