@@ -5,6 +5,7 @@ NoRoom(wanted_bytes)       no tier can take the record; reads and deletes go on
 PageLost(page, reason)     no copy of the page passes its checks; its bytes are never served
 LedgerUnavailable(reason)  the ledger cannot answer now: work in the background waits and goes on
 PolicyInvalid(faults)      a policy file breaks rules; each fault has line, column and key
+TraceInvalid(reason)       a file with recorded accesses cannot be read as what it is said to be
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
 
     from tiers.records import StoredPage
 
-__all__ = ["LedgerUnavailable", "NoRoom", "PageLost", "PolicyFault", "PolicyInvalid", "TierError"]
+__all__ = [
+    "LedgerUnavailable",
+    "NoRoom",
+    "PageLost",
+    "PolicyFault",
+    "PolicyInvalid",
+    "TierError",
+    "TraceInvalid",
+]
 
 
 class TierError(Exception):
@@ -86,3 +95,18 @@ class PolicyInvalid(TierError):
         super().__init__("\n".join(fault.format(file) for fault in faults))
         self.file = file
         self.faults = tuple(faults)
+
+
+class TraceInvalid(TierError):
+    """A trace cannot be read.
+
+    Attributes:
+        file: As it was named.
+        line: The first broken line, from 1; None where it is about the file as a whole.
+    """
+
+    def __init__(self, file: str, reason: str, *, line: int | None = None) -> None:
+        super().__init__(f"{file}: {reason}")
+        self.file = file
+        self.reason = reason
+        self.line = line

@@ -50,8 +50,8 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 HOUR_S = 3600.0
 
 DEFAULT_MIN_AGE_S = HOUR_S
-DEFAULT_COOLING_S = HOUR_S
-DEFAULT_MIN_RESIDENCY_S = HOUR_S
+DEFAULT_COOLING_S = 600.0
+DEFAULT_MIN_RESIDENCY_S = 600.0
 
 Rate = int | Literal["auto", "unlimited"]
 """Bytes a second; `auto` leaves it to the throttle, `unlimited` to the device."""
@@ -229,7 +229,7 @@ class Thresholds:
     """
 
     high: float = 0.95
-    low: float = 0.94
+    low: float = 0.949
     premigrate: float = 0.80
 
 

@@ -61,12 +61,10 @@ TIERS_MAX = 8
 WINDOWS_MAX = 32
 TAGS_MAX = 10  # S3 lets an object have no more
 
-KEY_PARTS_MAX = 8  # the deepest known key, rule.filter.tag.x, has four
-_LONG_KEY = re.compile(
-    r"""^[ \t\[]*(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*)"""
-    f"{{{KEY_PARTS_MAX}}}",
-    re.MULTILINE,
-)
+KEY_PARTS_MAX = 16  # the deepest known key, rule.filter.tag.x, has four
+_PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
+# Wherever it stands, in a text too: tomllib's time grows with the square of a key's parts.
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_PART}[ \t]*\.[ \t]*){{{KEY_PARTS_MAX}}}")
 _OPENERS_MAX = 2_000  # brackets and braces; nested ones cost the parser a stack frame each
 _PLACE = re.compile(r"(.*) \(at (?:line ([0-9]+), column ([0-9]+)|end of document)\)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -157,7 +155,7 @@ def _decode(data: bytes, file: str) -> str:
     deep = _LONG_KEY.search(text)
     if deep is not None:
         line = text.count("\n", 0, deep.start()) + 1
-        raise _refuse(file, line, 1, f"a key of more than {KEY_PARTS_MAX} parts")
+        raise _refuse(file, line, 1, f"more than {KEY_PARTS_MAX} names joined by dots")
     if text.count("[") + text.count("{") > _OPENERS_MAX:
         raise _refuse(file, 1, 1, f"more than {_OPENERS_MAX} brackets")
     return text
@@ -450,7 +448,7 @@ def _read_demote(table: Table, source: str, target: str, tier: Tier) -> Demote:
     fill_max = 1.0 - tier.keep_free_share
     levels = table.take_table("threshold")
     high = levels.take_share("high", fill_max)
-    low = levels.take_share("low", max(high - 0.01, high / 2))
+    low = levels.take_share("low", max(high - 0.001, high / 2))
     premigrate = levels.take_share("premigrate", min(0.80, low))
     levels.finish()
     # A share is a sum of decimals; a billionth is no difference.

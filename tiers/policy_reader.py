@@ -238,7 +238,7 @@ class Table:
             # A bare number would leave the unit to be guessed.
             number = parse(value) if isinstance(value, str) and not value.isdigit() else None
         except UnitInvalid as error:
-            self.refuse(name, f"{_show(value)}: {error.rule}{also}")
+            self.refuse(name, f"{_show(value)}: {error.rule[:200]}{also}")
             return default
         if number is None:
             self.refuse(name, f"{_show_number(value)}: write it with its unit, as a text{also}")

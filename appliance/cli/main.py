@@ -62,6 +62,11 @@ COMMANDS: dict[str, CommandEntry] = {
         attribute="key",
         summary="Create, rotate and revoke access keys.",
     ),
+    "policy": CommandEntry(
+        module="appliance.cli.policy_cmd",
+        attribute="policy",
+        summary="Check policy files.",
+    ),
     "quota": CommandEntry(
         module="appliance.cli.quota_cmd",
         attribute="quota",
@@ -86,6 +91,11 @@ COMMANDS: dict[str, CommandEntry] = {
         module="appliance.cli.tenant_cmd",
         attribute="tenant",
         summary="Create, suspend and remove tenants.",
+    ),
+    "tier": CommandEntry(
+        module="appliance.cli.tier_cmd",
+        attribute="tier",
+        summary="Try out what moves between the tiers.",
     ),
     "usage": CommandEntry(
         module="appliance.cli.usage_cmd",

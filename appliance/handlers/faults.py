@@ -27,6 +27,7 @@ FAULTS: dict[type[Exception], S3Code] = {
     tiers.NoRoom: S3Code.INSUFFICIENT_STORAGE,
     tiers.PageLost: S3Code.INTERNAL_ERROR,
     tiers.PolicyInvalid: S3Code.INTERNAL_ERROR,
+    tiers.TraceInvalid: S3Code.INTERNAL_ERROR,
     tiers.LedgerUnavailable: S3Code.SERVICE_UNAVAILABLE,
     tenants.NoSuchTenant: S3Code.ACCESS_DENIED,
     tenants.TenantExists: S3Code.INTERNAL_ERROR,

@@ -79,7 +79,8 @@ def test_an_overlay_may_lower_budget_and_appetite() -> None:
         ('[[rule]]\nid = "a"\npin = "ssd"\n', "only within a pin on ssd that the policy gives"),
         (
             (
-                '[[rule]]\nid = "a"\nfilter = { bucket = "db", tenant = "acme", prefix = "wal/x" }\n'
+                '[[rule]]\nid = "a"\n'
+                'filter = { bucket = "db", tenant = "acme", prefix = "wal/x" }\n'
                 'pin = "ssd"\npin_limit = "201GiB"\n'
             ),
             "only within a pin on ssd",

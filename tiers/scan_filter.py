@@ -1,0 +1,133 @@
+"""Which reads are reading through: they say nothing about what will be read next.
+
+Two things are sequential (TIERING 4.4): a client that reads one object through for longer than the
+cutoff, and a client that walks over many objects in the order of their names, as backups and virus
+scanners do. A walk is recognised by reads whose (bucket, key, offset) only ever grows, over at
+least `WALK_STEPS_MIN` objects and the cutoff in bytes together.
+
+An object's scans may count after all: from the `promote_after_scans`-th within a half-life on, so
+that what is really read through again and again is not kept slow for ever. Not where the walk
+itself is longer than the fast tier has room for: it would push itself out before it comes round
+again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tiers.policy import Sequential
+
+__all__ = ["Read", "ScanFilter", "ScanFilterStatistics"]
+
+WALK_STEPS_MIN = 8
+"""Reads in order by accident: eight are in order once in 40,320 times."""
+SESSIONS_MAX = 4096  # clients at a time; one that is forgotten begins its run anew
+OBJECTS_MAX = 65_536  # whose scans are counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """One GET.
+
+    Attributes:
+        client: Who reads, as far as is known; None counts every read as random.
+        name: Bucket and key, in the order in which S3 lists.
+        offset: First byte, 0-based.
+        length: Bytes read.
+    """
+
+    client: str | None
+    name: bytes
+    offset: int
+    length: int
+
+
+@dataclass(slots=True)
+class _Session:
+    name: bytes
+    end: int
+    run_bytes: int
+    object_bytes: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanFilterStatistics:
+    """Counts since it was made."""
+
+    reads: int
+    sequential: int
+    sessions: int
+
+
+class ScanFilter:
+    """Judges reads in the order in which they come.
+
+    Args:
+        rule: Cutoff and repetition.
+        room_bytes: Of the fast tier; a longer walk never counts.
+        half_life_s: Within which repeated scans count.
+    """
+
+    def __init__(self, rule: Sequential, *, room_bytes: int, half_life_s: float) -> None:
+        self._rule = rule
+        self._room_bytes = room_bytes
+        self._half_life_s = half_life_s
+        self._sessions: dict[str, _Session] = {}
+        self._scans: dict[bytes, tuple[int, float]] = {}
+        self._reads = 0
+        self._sequential = 0
+
+    def statistics(self) -> ScanFilterStatistics:
+        """Counts."""
+        return ScanFilterStatistics(
+            reads=self._reads, sequential=self._sequential, sessions=len(self._sessions)
+        )
+
+    def weigh(self, read: Read, *, now: float) -> float:
+        """Weight of a read in the heat: 1 for a random one, the rule's for a sequential one."""
+        self._reads += 1
+        if read.client is None:
+            return 1.0
+        session = self._follow(read)
+        cutoff = self._rule.cutoff_bytes
+        is_walk = session.steps >= WALK_STEPS_MIN and session.run_bytes >= cutoff
+        if session.object_bytes < cutoff and not is_walk:
+            return 1.0
+        self._sequential += 1
+        scans = self._count_scan(read, now) if read.offset == 0 else self._scans_of(read.name)
+        if 0 < self._rule.promote_after_scans <= scans and session.run_bytes <= self._room_bytes:
+            return 1.0
+        return self._rule.weight
+
+    def _follow(self, read: Read) -> _Session:
+        assert read.client is not None
+        session = self._sessions.pop(read.client, None)
+        if session is not None and read.name == session.name and read.offset == session.end:
+            session.object_bytes += read.length
+            session.run_bytes += read.length
+        elif session is not None and read.name > session.name:
+            session.run_bytes += read.length
+            session.object_bytes = read.length
+            session.steps += 1
+        else:
+            session = _Session(read.name, 0, read.length, read.length, 1)
+        session.name = read.name
+        session.end = read.offset + read.length
+        self._sessions[read.client] = session
+        if len(self._sessions) > SESSIONS_MAX:
+            del self._sessions[next(iter(self._sessions))]
+        return session
+
+    def _count_scan(self, read: Read, now: float) -> int:
+        count, last = self._scans.pop(read.name, (0, now))
+        count = count + 1 if now - last <= self._half_life_s else 1
+        self._scans[read.name] = (count, now)
+        if len(self._scans) > OBJECTS_MAX:
+            del self._scans[next(iter(self._scans))]
+        return count
+
+    def _scans_of(self, name: bytes) -> int:
+        return self._scans.get(name, (0, 0.0))[0]
