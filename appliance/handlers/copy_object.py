@@ -7,9 +7,10 @@ range, a multipart source, or another checksum algorithm.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from appliance.catalog import uploads, versions
+from appliance.catalog.errors import CatalogBusy, VersionMissing
 from appliance.catalog.records import (
     BodySlice,
     Checksum,
@@ -36,7 +37,9 @@ from appliance.s3.payload import PayloadMode, PayloadPlan
 from appliance.s3.ranges import Span
 
 if TYPE_CHECKING:
-    from appliance.catalog.records import Bucket, VersionStatement
+    from collections.abc import Awaitable, Callable
+
+    from appliance.catalog.records import Bucket, VersionStatement, WriteConditions
     from appliance.catalog.unit import Connection
     from appliance.handlers.request import S3Request
     from appliance.objects.reader import ObjectStream
@@ -44,6 +47,10 @@ if TYPE_CHECKING:
 
 __all__ = ["copy_object", "upload_part_copy"]
 
+T = TypeVar("T")
+
+# Each try loses only to an overwrite of the source that was committed in between.
+ATTEMPTS_MAX = 5
 XML = (b"content-type", b"application/xml")
 
 
@@ -63,6 +70,12 @@ async def copy_object(operation: CopyObject, request: S3Request) -> Response:
             "changing the object's metadata, storage class, website redirect location or "
             "encryption attributes.",
         )
+    return await _outlive_overwrites(
+        operation.source, lambda: _copy(operation, request, conditions)
+    )
+
+
+async def _copy(operation: CopyObject, request: S3Request, conditions: WriteConditions) -> Response:
     found = await _load_source(operation.source, request)
     target = await request.load_bucket(operation.bucket)
     source = found.version
@@ -117,6 +130,10 @@ async def copy_object(operation: CopyObject, request: S3Request) -> Response:
 
 async def upload_part_copy(operation: UploadPartCopy, request: S3Request) -> Response:
     """Make a part of an upload out of an object or a range of it."""
+    return await _outlive_overwrites(operation.source, lambda: _copy_part(operation, request))
+
+
+async def _copy_part(operation: UploadPartCopy, request: S3Request) -> Response:
     upload = await load_upload(
         request, bucket=operation.bucket, key=operation.key, upload_id=operation.upload_id
     )
@@ -134,6 +151,25 @@ async def upload_part_copy(operation: UploadPartCopy, request: S3Request) -> Res
         checksum=checksum_text(part.checksum) if upload.checksum_algorithm is not None else None,
     )
     return Response(status=200, headers=(XML, *_source_headers(found)), body=body)
+
+
+async def _outlive_overwrites(source: CopySource, copy: Callable[[], Awaitable[T]]) -> T:
+    """The result of a copy whose source may be overwritten between its look-up and the commit.
+
+    A key that is overwritten is there at every moment, so `NoSuchKey` would not be true of it. A
+    named version that is gone stays gone.
+
+    Raises:
+        CatalogBusy: It was overwritten each time.
+        Exception: What the copy raises.
+    """
+    for _ in range(ATTEMPTS_MAX):
+        try:
+            return await copy()
+        except VersionMissing:
+            if source.version_id is not None:
+                raise
+    raise CatalogBusy(f"the source was overwritten {ATTEMPTS_MAX} times during its copy")
 
 
 async def _load_source(source: CopySource, request: S3Request) -> FoundObject:
