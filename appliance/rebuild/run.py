@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from appliance.settings import Settings
     from hal.records import SegmentRef, VolumeId
 
-__all__ = ["EPOCH_MAX", "RebuildRefused", "rebuild_catalog"]
+__all__ = ["EPOCH_MAX", "RebuildRefused", "find_all", "rebuild_catalog"]
 
 EPOCH_MAX = 2**31 - 2  # the next one must still be an epoch
 SEQUENCE_SHIFT = 32  # a rebuild's versions are numbered behind `epoch << 32`: no old id names one
@@ -94,7 +94,7 @@ async def rebuild_catalog(
         if old is not None and old.identity.appliance_uuid != appliance:
             old, old_catalog = None, "not used: it belongs to another appliance"
         heritage = None if old is None else old.heritage
-        evidence, rebuilt, read_bytes = await _find_all(volumes, heritage, report)
+        evidence, rebuilt, read_bytes = await find_all(volumes, heritage, report)
         box = SecretBox.create(keys[0], random_bytes=random_bytes)
         fresh = Identity(appliance_uuid=appliance, wrapped_data_key=box.wrapped)
         written = await write_catalog(
@@ -138,12 +138,25 @@ def _tally(rebuilt: Rebuilt, written: WrittenCatalog) -> Tally:
     )
 
 
-async def _find_all(
+async def find_all(
     volumes: Mapping[VolumeId, Volume],
     heritage: Heritage | None,
     report: Callable[[int, int], None],
 ) -> tuple[Evidence, Rebuilt, int]:
-    """Scan, and fold until all that is referred to is verified."""
+    """Scan, and fold until all that is referred to is verified.
+
+    Args:
+        volumes: Open; nothing is written to them.
+        heritage: What an older catalog knows.
+        report: Told bytes of segments scanned, and bytes in all.
+
+    Returns:
+        What was found, what it makes, and the bytes that were verified beyond the scan.
+
+    Raises:
+        RebuildRefused: A segment carries a boot epoch that no server can have come to.
+        HalError: A device as a whole gives nothing out.
+    """
     evidence = Evidence()
     total = sum(facts.size_bytes for volume in volumes.values() for facts in volume.list_segments())
     done = read_bytes = 0

@@ -23,6 +23,7 @@ import trio
 from appliance.assembly import (
     Core,
     make_keyring,
+    make_manifest_writer,
     make_reclaimer,
     make_scrubber,
     make_service,
@@ -47,12 +48,13 @@ from tiers.page_store import PageStore
 from tiers.volume_scrub import ScrubPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-    from appliance.catalog.records import Finding
+    from appliance.catalog.records import Bucket, Finding
     from appliance.catalog.unit import Connection
     from appliance.keyring import KeyRing
+    from tenants.records import Tenant
     from tests.simulation.loop_thread import LoopThread
     from tiers.reclaimer import Reclaimer
 
@@ -248,9 +250,44 @@ class World:
     async def limit_bucket(self, tenant: str, name: str, limits: QuotaLimits) -> None:
         """Set a bucket's quota, as the admin API does."""
         tenant_id = self._template.tenant_ids[tenant]
-        await self._start.catalog.commit(
-            partial(buckets.set_bucket_quota, tenant_id=tenant_id, name=name, limits=limits)
+        catalog, manifests = self._start.catalog, make_manifest_writer(self._start.core)
+
+        def find(connection: Connection) -> tuple[Tenant | None, Bucket | None]:
+            return (
+                tenants.find_tenant_by_id(connection, tenant_id=tenant_id),
+                buckets.find_bucket(connection, tenant_id=tenant_id, name=name),
+            )
+
+        owner, bucket = await catalog.read(find)
+        assert owner is not None
+        assert bucket is not None
+        written = await manifests.write_bucket(
+            owner,
+            name=name,
+            created_us=bucket.created_us,
+            versioning=bucket.versioning,
+            limits=limits,
         )
+        unit = partial(
+            buckets.set_bucket_quota,
+            tenant_id=tenant_id,
+            name=name,
+            limits=limits,
+            statement=written.statement,
+        )
+        made = await catalog.commit(unit, flush=written.segments)
+        assert made.manifest_body_id == written.body.body_id
+        await manifests.end(written, is_taken=True)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog of this start."""
+        return self._start.catalog
+
+    @property
+    def volumes(self) -> Sequence[Volume]:
+        """The volumes of this start."""
+        return self._start.store.volumes
 
     async def usage(self) -> tuple[dict[str, Usage], dict[tuple[str, str], Usage]]:
         """What the catalog has counted, by tenant and by tenant and bucket."""
