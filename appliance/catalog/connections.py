@@ -76,7 +76,7 @@ _VIEW_PRAGMAS = (
     "PRAGMA cell_size_check=ON",
     "PRAGMA trusted_schema=OFF",
     "PRAGMA mmap_size=0",
-    "PRAGMA temp_store=MEMORY",
+    "PRAGMA temp_store=FILE",  # a view reads everything, and what it sorts may be large
     "PRAGMA query_only=ON",
 )
 _READER_PRAGMAS = (
