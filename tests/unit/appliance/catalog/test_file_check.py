@@ -6,11 +6,14 @@ import contextlib
 import io
 import shutil
 import sqlite3
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.catalog.file_check import find_file_damage, find_log_damage
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOG_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
