@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.clock import FakeClock
+
 if TYPE_CHECKING:
     from tests.cli_harness import Shell
 
@@ -126,3 +128,30 @@ def test_serve_refuses_to_start_without_an_appliance(shell: Shell) -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert "catalog.db does not exist" in done.stderr.splitlines()[-1]
+
+
+def test_copies_are_listed_and_restored_by_name(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = str(initialise(shell)["config"])
+    none = shell.do("catalog", "copies", "--config", config).output
+    folder = shell.directory / "hdd" / "catalog-copies"
+    folder.mkdir()
+    for hour in ("14", "13"):
+        copy = folder / f"catalog-20261118T{hour}0000Z.db"
+        copy.write_bytes((shell.directory / "data" / "catalog.db").read_bytes())
+    (folder / "notes.txt").write_text("mine")
+    monkeypatch.setattr("appliance.cli.catalog_cmd.SystemClock", lambda: FakeClock(1795014000.0))
+
+    listed = shell.do("catalog", "copies", "--config", config).output
+    names = [line.split()[0] for line in listed.splitlines()]
+    restored = shell.do("catalog", "restore", names[2], "--yes", "--config", config).output
+    unknown = shell.refuse(
+        "catalog", "restore", "catalog-20200101T000000Z.db", "--yes", "--config", config, status=2
+    )
+
+    assert none.startswith("no copies")
+    assert names == ["NAME", "catalog-20261118T140000Z.db", "catalog-20261118T130000Z.db"]
+    assert "2026-11-18T14:00:00Z" in listed
+    assert f"{folder / names[2]} was made" in restored
+    assert "`thermocline catalog copies` lists those" in unknown
