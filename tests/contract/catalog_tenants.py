@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
 
 from appliance.catalog import audit, keys, tenants, volumes
+from appliance.catalog.errors import CatalogDamaged
 from appliance.catalog.records import VolumeRow
 from hal.records import VolumeId
 from tenants.errors import (
@@ -192,7 +195,7 @@ class TenantContract(CatalogContract):
         rows = [
             VolumeRow(
                 volume_id=VolumeId(number),
-                uuid=f"uuid-{number}",
+                uuid=str(uuid.UUID(int=number)),
                 tier="ssd",
                 path=f"/mnt/{number}",
                 created_us=number,
@@ -203,6 +206,11 @@ class TenantContract(CatalogContract):
             await desk.commit(volumes.insert_volume, volume=row)
 
         assert await desk.read(volumes.list_volumes) == rows[::-1]
+        await desk.commit(
+            lambda connection: connection.execute(text("UPDATE volumes SET uuid = 'x' || uuid"))
+        )
+        with pytest.raises(CatalogDamaged, match="UUID of volume 1"):
+            await desk.read(volumes.list_volumes)
 
     async def test_the_audit_trail_is_read_backwards(self, desk: CatalogDesk) -> None:
         for number in range(5):

@@ -22,7 +22,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from appliance.catalog.errors import CatalogError
+from appliance.secrets import SecretsError
+from appliance.storage import VolumeMismatch
 from hal.buffers import AlignedBuffer
+from hal.errors import HalError
 from hal.file_device import FileDevice
 from hal.geometry import ANNEX_BYTES_MAX, HEADER_BYTES, RECORD_BYTES_MAX, record_bytes
 from hal.records import BodyId
@@ -192,7 +195,8 @@ class CatalogOutcomes:
     Attributes:
         starts: By outcome: `refused` by the start, `right` where every object was, `partly` where
             some object was refused and all others right.
-        wrong: Objects that held other bytes than promised, or none, without an error.
+        wrong: Objects that held other bytes than promised, or none, without an error; and starts
+            that ended in another way than a refusal.
     """
 
     starts: Counter[str] = field(default_factory=Counter)
@@ -289,8 +293,10 @@ async def _start_and_read(world: World, promised: Mapping[str, KeyState]) -> _Fo
     async with contextlib.AsyncExitStack() as stack:
         try:
             opened = await stack.enter_async_context(open_appliance(world.server.config_path))
-        except CatalogError:
+        except (CatalogError, HalError, SecretsError, VolumeMismatch):
             return _Found("refused")
+        except Exception as error:  # noqa: BLE001 - a start that ends so says nothing that helps
+            return _Found("unexplained", (f"the start ended with {error!r}",))
         for key, state in promised.items():
             try:
                 body = await read_object(opened, world.bucket, key)
