@@ -217,9 +217,11 @@ class _Run:
         )
 
     def _add(self, finding: Finding, outcome: Outcome) -> None:
+        kind = KIND_OF_CHECK[finding.kind]
+        is_whole = kind is Kind.CATALOG_DAMAGED
         self._findings.add(
-            KIND_OF_CHECK[finding.kind],
-            where=finding.subject,
+            kind,
+            where=describe_place(self._settings.catalog.url) if is_whole else finding.subject,
             detail=finding.detail,
             outcome=outcome,
             body_id=finding.body_id,
