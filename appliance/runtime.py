@@ -166,6 +166,7 @@ class Appliance:
                 self._settings.catalog.url,
                 flusher=self._flush,
                 readers=self._settings.catalog.readers,
+                is_checked=True,  # by `refuse_unsound`
             )
             resources.push_async_callback(catalog.aclose)
             identity = self._identity = await catalog.read(load_identity)

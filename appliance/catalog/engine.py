@@ -106,6 +106,7 @@ class Catalog:
         *,
         flusher: Flusher,
         readers: int = READERS_DEFAULT,
+        is_checked: bool = False,
     ) -> Catalog:
         """Open a catalog whose schema is up to date (`appliance.catalog.schema.upgrade`).
 
@@ -117,6 +118,7 @@ class Catalog:
             flusher: Flushes segments to stable storage and returns those that failed, with why. It
                 does not raise.
             readers: Connections that read, and units that read at the same time.
+            is_checked: Whether `catalog.view.check_file` has just read it, so that this need not.
 
         Raises:
             CatalogBusy: Another process has it open (SQLite).
@@ -126,7 +128,8 @@ class Catalog:
         """
         parsed = parse_url(url)
         return await trio.to_thread.run_sync(
-            partial(cls._open, parsed, flusher, readers), limiter=trio.CapacityLimiter(1)
+            partial(cls._open, parsed, flusher, readers, is_checked=is_checked),
+            limiter=trio.CapacityLimiter(1),
         )
 
     @classmethod
@@ -135,6 +138,8 @@ class Catalog:
         url: URL,
         flusher: Flusher,
         reader_count: int,
+        *,
+        is_checked: bool,
     ) -> Catalog:
         with ExitStack() as opened:
             if is_sqlite(url) and not database_path(url).exists():
@@ -145,7 +150,7 @@ class Catalog:
             try:
                 connection = writer.connect()
                 opened.callback(connection.close)
-                was_unclean = _begin_with_room(connection, url)
+                was_unclean = _begin_with_room(connection, url, is_checked=is_checked)
                 marks = None if is_sqlite(url) else _begin_marks(connection)
             except exc.DBAPIError as error:
                 raise translate(error) from error
@@ -348,7 +353,7 @@ class Catalog:
             os.close(copy)
 
 
-def _begin_with_room(connection: Connection, url: URL) -> bool:
+def _begin_with_room(connection: Connection, url: URL, *, is_checked: bool) -> bool:
     """Check and mark the catalog, on a full disk with its reserve; whether it was not closed.
 
     Raises:
@@ -359,7 +364,7 @@ def _begin_with_room(connection: Connection, url: URL) -> bool:
             with connection.begin():
                 check_schema(connection)
                 # Nobody can say it of a database that other processes use as well.
-                return _begin_run(connection) if is_sqlite(url) else True
+                return _begin_run(connection, is_checked=is_checked) if is_sqlite(url) else True
         except exc.DBAPIError as error:
             if not is_full(error):
                 raise
@@ -376,10 +381,10 @@ def _begin_marks(connection: Connection) -> CommitMarks:
     return marks
 
 
-def _begin_run(connection: Connection) -> bool:
+def _begin_run(connection: Connection, *, is_checked: bool) -> bool:
     """Check a SQLite catalog that was not closed, and mark it as open; whether it was not."""
     was_unclean = find_setting(connection, name=_CLEAN_SHUTDOWN) == "0"
-    if was_unclean:
+    if was_unclean and not is_checked:
         findings = [row[0] for row in connection.exec_driver_sql("PRAGMA quick_check(10)")]
         if findings != ["ok"]:
             raise CatalogDamaged("; ".join(findings))
