@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis import HealthCheck, Phase, seed, settings, strategies as st
+from hypothesis.stateful import rule, run_state_machine_as_test
 from sqlalchemy import case, select, union_all
 
 from appliance.catalog import schema, tables
@@ -28,12 +28,15 @@ from appliance.identity import Identity
 from appliance.rebuild.run import find_all
 from appliance.rebuild.write import write_catalog
 from tests.simulation.appliance_machine import ApplianceMachine
+from tests.simulation.machine import ASKS, KEYS, WORDS
+from tests.simulation.object_rules import NUMBERS
 from tests.simulation.world import APPLIANCE_UUID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from appliance.catalog.unit import Connection
+    from tests.simulation.model import Ask, Words
 
 RUNS = int(os.environ.get("REBUILD_RUNS", "20"))
 STEPS = 50
@@ -128,7 +131,23 @@ def _list(connection: Connection, statement: object) -> Rows:
 
 
 class RebuildMachine(ApplianceMachine):
-    """The reference model's histories, each with a rebuild at its end."""
+    """The reference model's histories, more renames among them, each with a rebuild at its end."""
+
+    @rule(ask=ASKS, key=KEYS, number=NUMBERS, words=WORDS, is_tagged=st.booleans())
+    def rename(
+        self, ask: Ask, key: bytes, number: int | None, words: Words, is_tagged: bool
+    ) -> None:
+        """A copy, perhaps tagged, whose source goes: its body lives on under the other name."""
+        ask = ask._replace(role="rw", bucket="data")
+        source = self.pick_version(ask, number)
+        found = self.bucket(ask)
+        if found is None or source.key not in found.objects:
+            return
+        self.copy(ask._replace(key=key), "data", source.key, number, words, (True, True), ({}, {}))
+        if is_tagged:
+            self.tag(ask._replace(key=key), None, words, "PUT")
+        if key != source.key:
+            self.delete(source._replace(version_id=None), number, {})
 
     def destroy(self) -> None:
         """Rebuild and compare before the appliance goes, unless the run failed already."""
