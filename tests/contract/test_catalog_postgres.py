@@ -10,6 +10,7 @@ from tests.contract.catalog_damage import DamageContract
 from tests.contract.catalog_listings import ListingContract
 from tests.contract.catalog_manifests import ManifestContract
 from tests.contract.catalog_quota import QuotaContract
+from tests.contract.catalog_rebuild import RebuildContract
 from tests.contract.catalog_reclaim import ReclaimContract
 from tests.contract.catalog_schema import SchemaContract
 from tests.contract.catalog_tenants import TenantContract
@@ -46,6 +47,10 @@ class TestManifests(OnPostgres, ManifestContract):
 
 
 class TestQuota(OnPostgres, QuotaContract):
+    pass
+
+
+class TestRebuild(OnPostgres, RebuildContract):
     pass
 
 
