@@ -268,7 +268,7 @@ class Promote:
     target: str
     insertion_threshold: int = 1
     ghost: float = 2.0
-    hysteresis: float = 0.25
+    hysteresis: float = 0.3
     stop_above: float = 0.97
     min_residency_s: float = DEFAULT_MIN_RESIDENCY_S
 

@@ -482,7 +482,7 @@ def _read_promote(table: Table, source: str, target: str, tier: Tier) -> Promote
         target=target,
         insertion_threshold=table.take_count("insertion_threshold", 1, low=1, high=16),
         ghost=table.take_times("ghost", 2.0, low=0.1, high=16.0),
-        hysteresis=table.take_number("hysteresis", 0.25, low=0.0, high=16.0),
+        hysteresis=table.take_number("hysteresis", 0.3, low=0.0, high=16.0),
         stop_above=table.take_share("stop_above", fill_max + (1.0 - fill_max) * 0.4),
         min_residency_s=_duration(table, "min_residency", policy.DEFAULT_MIN_RESIDENCY_S),
     )

@@ -51,6 +51,8 @@ class _Session:
     run_bytes: int
     object_bytes: int
     steps: int
+    is_suspect: bool = False
+    former_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +94,13 @@ class ScanFilter:
         if read.client is None:
             return 1.0
         session = self._follow(read)
-        cutoff = self._rule.cutoff_bytes
-        is_walk = session.steps >= WALK_STEPS_MIN and session.run_bytes >= cutoff
-        if session.object_bytes < cutoff and not is_walk:
+        is_long = session.object_bytes >= self._rule.cutoff_bytes
+        if not is_long and not session.is_suspect and not self._is_walk(session):
             return 1.0
         self._sequential += 1
         scans = self._count_scan(read, now) if read.offset == 0 else self._scans_of(read.name)
-        if 0 < self._rule.promote_after_scans <= scans and session.run_bytes <= self._room_bytes:
+        is_small = max(session.run_bytes, session.former_bytes) <= self._room_bytes
+        if 0 < self._rule.promote_after_scans <= scans and is_small:
             return 1.0
         return self._rule.weight
 
@@ -113,13 +115,21 @@ class ScanFilter:
             session.object_bytes = read.length
             session.steps += 1
         else:
-            session = _Session(read.name, 0, read.length, read.length, 1)
+            # Who has just walked is taken to begin the next walk, until that too is broken off.
+            is_suspect = session is not None and self._is_walk(session)
+            # How long a walk gets is known at its end only: the former one speaks for the next.
+            former = session.run_bytes if session is not None and is_suspect else 0
+            session = _Session(read.name, 0, read.length, read.length, 1, is_suspect, former)
         session.name = read.name
         session.end = read.offset + read.length
         self._sessions[read.client] = session
         if len(self._sessions) > SESSIONS_MAX:
             del self._sessions[next(iter(self._sessions))]
         return session
+
+    def _is_walk(self, session: _Session) -> bool:
+        is_far = session.run_bytes >= self._rule.cutoff_bytes
+        return session.steps >= WALK_STEPS_MIN and is_far
 
     def _count_scan(self, read: Read, now: float) -> int:
         count, last = self._scans.pop(read.name, (0, now))

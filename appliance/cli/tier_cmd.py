@@ -143,7 +143,7 @@ def simulate(  # noqa: PLR0913  # one parameter an option
     if loaded.first_broken is not None:
         number, why = loaded.first_broken
         click.echo(
-            f"warning: {trace_file}: {loaded.broken} broken lines left out, the first is line"
+            f"warning: {trace_file}: {loaded.broken} lines could not be read, the first is line"
             f" {number}: {why}",
             err=True,
         )

@@ -11,7 +11,7 @@ import math
 from array import array
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tiers.decisions import Action
 from tiers.engine import HeatClock, TieringEngine
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tiers.simulator.baselines import Cache
     from tiers.simulator.trace import Trace
 
-__all__ = ["CURVE_POINTS", "Replay", "find_moves", "list_runs", "replay_policy"]
+__all__ = ["CURVE_POINTS", "Observer", "Replay", "find_moves", "list_runs", "replay_policy"]
 
 CURVE_POINTS = 100
 """Samples of the hit ratio along the trace, for the plot."""
@@ -242,8 +242,28 @@ def _weigh(trace: Trace, policy: Policy, ssd_bytes: int) -> array[float]:
     return weights
 
 
-def replay_policy(trace: Trace, policy: Policy, *, ssd_bytes: int) -> Replay:
-    """The policy's run: the production decisions on the trace's clock."""
+class Observer(Protocol):
+    """Is told what came of each access of the policy's run."""
+
+    def __call__(self, number: int, *, is_hit: bool, is_promoted: bool) -> None:
+        """The `number`-th access of the trace, 0-based."""
+        ...
+
+
+def replay_policy(
+    trace: Trace, policy: Policy, *, ssd_bytes: int, observe: Observer | None = None
+) -> Replay:
+    """The policy's run: the production decisions on the trace's clock.
+
+    Args:
+        trace: What happened.
+        policy: What is asked about.
+        ssd_bytes: Size of the fast tier.
+        observe: Told of each access as well.
+
+    Raises:
+        LookupError: See `find_moves`.
+    """
     promote, demote = find_moves(policy)
     turn = _turn_pages(trace, ssd_bytes)
     half_life = policy.heat.half_life_s
@@ -267,8 +287,11 @@ def replay_policy(trace: Trace, policy: Policy, *, ssd_bytes: int) -> Replay:
         if trace.ops[number] == READ:
             outcome = engine.read(page, size, now=now, weight=weight)
             tally.read(trace.lengths[number], is_hit=outcome.is_hit)
-            if outcome.verdict is not None and outcome.verdict.action is Action.PROMOTE:
+            is_promoted = outcome.verdict is not None and outcome.verdict.is_move
+            if is_promoted:
                 tally.promote(page, size)
+            if observe is not None:
+                observe(number, is_hit=outcome.is_hit, is_promoted=is_promoted)
         else:
             outcome = engine.write(page, size, now=now, weight=weight)
             tally.note(engine.premigrate())
