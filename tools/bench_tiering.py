@@ -147,9 +147,9 @@ def _mix(seed: int, ssd_bytes: int) -> tuple[Trace, bytearray]:
 
 
 def _scan(time: float, count: int, size: int) -> Iterator[Access]:
-    """A backup client reads every object of the store in order: the foreground's pages as well."""
+    """A backup client reads objects that nobody else reads, in the order of their names."""
     for page in range(count):
-        yield Access(time=time, name=b"%09d" % page, size_bytes=size, client="backup")
+        yield Access(time=time, name=b"z%09d" % page, size_bytes=size, client="backup")
 
 
 if __name__ == "__main__":
