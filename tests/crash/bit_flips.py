@@ -197,8 +197,7 @@ class CatalogOutcomes:
         wrong: Objects that held other bytes than promised; and starts that ended in another way
             than a refusal.
         hidden: Objects that were answered as if there were none. A database without checksums of
-            its own cannot tell a changed name from another name; `thermocline fsck` can, because
-            the records name their objects too.
+            its own cannot tell a changed name from another name.
     """
 
     starts: Counter[str] = field(default_factory=Counter)
