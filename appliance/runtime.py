@@ -253,6 +253,8 @@ class Appliance:
         interval_s = self._settings.catalog.copy_interval_s
         if interval_s and is_sqlite(url):
             working.start_soon(partial(copies.run, interval_s=interval_s))
+        elif interval_s:
+            _log.info("catalog_copies_off", reason="PostgreSQL: pg_dump is the way")
         self._metrics.watch("catalog_copies", copies.statistics, gauges=COPY_GAUGES)
 
     def _become_ready(self, listeners: Mapping[str, str], on_ready: Callable[[str], None]) -> None:

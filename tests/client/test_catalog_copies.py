@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
@@ -115,6 +117,10 @@ def test_the_schedule_makes_copies_that_old_ones_make_room_for(tmp_path: Path) -
             assert len(found["copies"]) <= 3  # one may just have been made
             names |= {copy["name"] for copy in found["copies"]}
         status = server.command_json("status")
+        with contextlib.closing(
+            urllib.request.urlopen(f"{server.metrics_endpoint}/metrics")
+        ) as answer:
+            metrics = answer.read().decode()
         server.stop()
         checked = run(server, "fsck")
 
@@ -122,5 +128,7 @@ def test_the_schedule_makes_copies_that_old_ones_make_room_for(tmp_path: Path) -
     assert isinstance(status, dict)
     assert status["last_copy_at"] is not None
     assert status["copy_failure"] == ""
+    assert "\nthermocline_catalog_copies_copies 2.0\n" in metrics
+    assert "\nthermocline_catalog_copies_failing 0.0\n" in metrics
     # The directory of copies is no unknown file on its volume.
     assert checked[0] == 0, checked
