@@ -123,7 +123,7 @@ def fold(
         first_sequence: Of the versions whose sequences nobody knows; above all that are known.
         sequences: Those that an older catalog knows.
 
-    Complexity: O(n log n) of the versions; all of it is in memory, about 2 KiB a version.
+    Complexity: O(n log n) of the versions; all of it is in memory, some 2.5 KiB a version.
     """
     known = sequences or {}
     rebuilt = Rebuilt()

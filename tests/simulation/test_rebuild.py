@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from tests.simulation.model import Ask, Words
 
 RUNS = int(os.environ.get("REBUILD_RUNS", "20"))
+RUNS_PER_TEST = 10  # Hypothesis remembers every step of a test while it runs
 STEPS = 50
 DEFAULT_SEED = 1 if os.environ.get("CI") == "true" else secrets.randbelow(1_000_000)
 SEED = int(os.environ.get("REBUILD_SEED") or DEFAULT_SEED)
+SEEDS = range(SEED, SEED - (-RUNS // RUNS_PER_TEST))  # rounded up
 
 Rows = list[tuple[object, ...]]
 
@@ -199,10 +201,11 @@ def opened() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("opened")
-def test_a_rebuilt_catalog_is_the_one_that_was_lost() -> None:
-    machine = seed(SEED)(type("SeededMachine", (RebuildMachine,), {}))
+@pytest.mark.parametrize("number", SEEDS, ids="seed={}".format)
+def test_a_rebuilt_catalog_is_the_one_that_was_lost(number: int) -> None:
+    machine = seed(number)(type("SeededMachine", (RebuildMachine,), {}))
     wanted = settings(
-        max_examples=RUNS,
+        max_examples=min(RUNS_PER_TEST, RUNS),
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
