@@ -3,7 +3,8 @@
 Two things are sequential (TIERING 4.4): a client that reads one object through for longer than the
 cutoff, and a client that walks over many objects in the order of their names, as backups and virus
 scanners do. A walk is recognised by reads whose (bucket, key, offset) only ever grows, over at
-least `WALK_STEPS_MIN` objects and the cutoff in bytes together.
+least `WALK_STEPS_MIN` objects and the cutoff in bytes together. A new client's first read counts;
+those that follow in order do not, until it has read something out of order once.
 
 An object's scans may count after all: from the `promote_after_scans`-th within a half-life on, so
 that what is really read through again and again is not kept slow for ever. Not where the walk
@@ -51,7 +52,7 @@ class _Session:
     run_bytes: int
     object_bytes: int
     steps: int
-    is_suspect: bool = False
+    is_suspect: bool = True
     former_bytes: int = 0
 
 
@@ -95,7 +96,9 @@ class ScanFilter:
             return 1.0
         session = self._follow(read)
         is_long = session.object_bytes >= self._rule.cutoff_bytes
-        if not is_long and not session.is_suspect and not self._is_walk(session):
+        is_first = session.steps == 1 and session.former_bytes == 0
+        is_suspect = session.is_suspect and not is_first
+        if not is_long and not is_suspect and not self._is_walk(session):
             return 1.0
         self._sequential += 1
         scans = self._count_scan(read, now) if read.offset == 0 else self._scans_of(read.name)
@@ -115,8 +118,9 @@ class ScanFilter:
             session.object_bytes = read.length
             session.steps += 1
         else:
-            # Who has just walked is taken to begin the next walk, until that too is broken off.
-            is_suspect = session is not None and self._is_walk(session)
+            # Who has just walked is taken to begin the next walk, until that too is broken off;
+            # and so is a client of whom nothing but an order has been seen.
+            is_suspect = session is None or self._is_walk(session)
             # How long a walk gets is known at its end only: the former one speaks for the next.
             former = session.run_bytes if session is not None and is_suspect else 0
             session = _Session(read.name, 0, read.length, read.length, 1, is_suspect, former)

@@ -242,9 +242,25 @@ def test_a_walk_over_many_objects_stops_counting_after_the_cutoff() -> None:
 
     weights = walk(scans, 20, bytes_each=4 * MIB)
 
+    assert weights == [1.0] + [0.0] * 19
+    assert scans.statistics().sequential == 19
+
+
+def test_a_walk_of_a_client_that_reads_otherwise_too_is_seen_from_the_cutoff_on() -> None:
+    scans = ScanFilter(Sequential(), room_bytes=1 << 40, half_life_s=1e6)
+    walk(scans, 2, bytes_each=4096, start=900)
+
+    weights = walk(scans, 20, bytes_each=4 * MIB)
+
     assert weights[: WALK_STEPS_MIN - 1] == [1.0] * (WALK_STEPS_MIN - 1)
     assert set(weights[WALK_STEPS_MIN - 1 :]) == {0.0}
-    assert scans.statistics().sequential == 20 - WALK_STEPS_MIN + 1
+
+
+def test_the_next_walk_of_a_client_is_known_from_its_first_read() -> None:
+    scans = ScanFilter(Sequential(), room_bytes=64 * MIB, half_life_s=1e6)
+    walk(scans, 20, bytes_each=4 * MIB)
+
+    assert set(walk(scans, 20, bytes_each=4 * MIB)) == {0.0}
 
 
 def test_reads_in_any_order_count() -> None:
@@ -256,7 +272,8 @@ def test_reads_in_any_order_count() -> None:
         for number in range(60)
     ]
 
-    assert set(reads) == {1.0}
+    # 0, 37 and 74 came in order; 10 was the first that did not.
+    assert reads == [1.0, 0.0, 0.0] + [1.0] * 57
 
 
 def test_reading_one_object_through_is_sequential_from_the_cutoff_on() -> None:
