@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError
 
+from appliance.catalog import schema
+from tests.catalog_fixtures import postgres_server
 from tests.client.access import Access
 from tests.client.server import CommandFailed, ServerProcess, run_command
 from tests.client.test_scrub import pseudo_bytes, turn_byte
@@ -340,3 +342,34 @@ def test_nothing_is_rebuilt_while_a_server_runs(server: ServerProcess) -> None:
 
     assert caught.value.status == 1
     assert server.is_running
+
+
+@pytest.mark.postgres
+def test_a_postgresql_catalog_is_rebuilt_into_an_empty_database_only(tmp_path: Path) -> None:
+    with postgres_server() as make_database:
+        server = ServerProcess(tmp_path, settings=FAST_RECLAIM)
+        try:
+            server.start()
+            access = Access(server=server, tenant=server.create_tenant("acme"))
+            with access.open_s3() as s3:
+                fill(s3, "acme")
+                before = see(s3)
+            wait_until_reclaimed(server, access)
+            server.stop()
+            url = make_database()
+            schema.downgrade(url, revision="base")
+            server.environment["THERMOCLINE_CATALOG_URL"] = url
+
+            report = rebuild(server)
+            with pytest.raises(CommandFailed) as caught:
+                rebuild(server)
+            server.start()
+
+            assert str(report["old_catalog"]).startswith("none: PostgreSQL")
+            assert caught.value.status == 1
+            assert "name an empty database" in caught.value.errors
+            with Access(server=server, tenant=server.create_key("acme")).open_s3() as s3:
+                assert see(s3) == before
+            server.command("catalog", "check")
+        finally:
+            server.discard()
