@@ -41,7 +41,7 @@ FILL = (
         "INSERT INTO versions SELECT :bucket,"
         " CAST(printf('photos/%04d/image-%09d.jpg', i / 1000, i) AS BLOB),"
         " i + 1000, 1, 0, 1, 1048576, printf('%032x', i), 1700000000000000 + i, 'image/jpeg',"
-        f" NULL, NULL, NULL, NULL, {BODY_BASE} + i, NULL FROM numbers"
+        f" NULL, NULL, NULL, NULL, {BODY_BASE} + i, NULL, NULL, NULL FROM numbers"
     ),
     f"INSERT INTO bodies SELECT {BODY_BASE} + i, :tenant, 1048576, 1, NULL FROM numbers",
     (
