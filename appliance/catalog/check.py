@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Select
 
+    from tenants.records import Usage
+
 __all__ = [
     "FINDINGS_MAX",
     "check_catalog",
@@ -93,18 +95,32 @@ def _check_database(connection: Connection) -> Iterator[Finding]:
         )
 
 
+def _compare(counted: Usage, summed: Usage) -> str:
+    """Where two counts of usage differ, in words."""
+    pairs = (
+        ("bytes", counted.used_bytes, summed.used_bytes),
+        ("objects", counted.object_count, summed.object_count),
+        ("buckets", counted.bucket_count, summed.bucket_count),
+    )
+    return ", ".join(
+        f"{count} {unit} counted, the rows add up to {total}"
+        for unit, count, total in pairs
+        if count != total
+    )
+
+
 def _check_usage(connection: Connection) -> Iterator[Finding]:
     for tenant_id, summed in recompute_tenant_usage(connection).items():
         counted = load_tenant_usage(connection, tenant_id=tenant_id)
         if counted != summed:
             yield Finding(
-                kind="usage", subject=f"tenant {tenant_id}", detail=f"{counted}, sum is {summed}"
+                kind="usage", subject=f"tenant {tenant_id}", detail=_compare(counted, summed)
             )
     for bucket_id, summed in recompute_bucket_usage(connection).items():
         counted = load_bucket_usage(connection, bucket_id=bucket_id)
         if counted != summed:
             yield Finding(
-                kind="usage", subject=f"bucket {bucket_id}", detail=f"{counted}, sum is {summed}"
+                kind="usage", subject=f"bucket {bucket_id}", detail=_compare(counted, summed)
             )
 
 
