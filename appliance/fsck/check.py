@@ -95,6 +95,7 @@ async def run_fsck(
             repairs = Repairs(catalog, clock)
             await run.mend_catalog(catalog.read, repairs, known)
             await run.compare(catalog.read, repairs)
+            await repairs.record(findings.count())
     return run.make_report()
 
 
@@ -120,7 +121,10 @@ async def _open_catalog(settings: Settings, *, with_data: bool) -> AsyncIterator
     finally:
         # After a crash the next start reads again what was written last; a run that read headers
         # alone does not stand in for that.
-        await catalog.aclose(is_clean=with_data or not catalog.was_unclean)
+        is_sure = with_data or not catalog.was_unclean
+        # Of PostgreSQL nobody can say how the last run ended: its next start always reads again.
+        is_clean = is_sure or not is_sqlite(parse_url(settings.catalog.url))
+        await catalog.aclose(is_clean=is_clean)
 
 
 class _Run:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from appliance.catalog import fsck, reclaim, scrub
+from appliance.catalog.audit import append_audit
 from appliance.catalog.fsck import RowRole
 from appliance.fsck.records import Outcome
 from hal.errors import HalError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from appliance.catalog.fsck import SegmentRow
     from appliance.catalog.unit import Connection
     from appliance.clock import Clock
+    from appliance.fsck.records import KindCount
     from hal.records import Extent
     from hal.segment import SegmentFacts
     from hal.volume import Volume
@@ -60,6 +62,23 @@ class Repairs:
         while await self._catalog.commit(fsck.settle_current):
             continue
         await self._catalog.commit(fsck.settle_counts)
+
+    async def record(self, counts: Sequence[KindCount]) -> None:
+        """Note in the audit what was found and repaired, where anything was."""
+        if not counts:
+            return
+        found = ", ".join(f"{count.kind} {count.repaired} of {count.found}" for count in counts)
+        await self._catalog.commit(
+            partial(
+                append_audit,
+                at_us=self._clock.now_us(),
+                actor="fsck",
+                action="fsck repair",
+                subject="all",
+                outcome="done",
+                detail=found,
+            )
+        )
 
     async def quarantine(self, found: Sequence[tuple[SegmentRow, RecordVerdict]]) -> None:
         """Set pages aside, in one commit."""

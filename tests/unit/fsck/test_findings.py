@@ -193,6 +193,8 @@ async def test_what_can_be_repaired_is_found_repaired_and_gone(
     assert set(kinds(found)) == {kind}
     assert found.left == found.found
     assert untouched == before
+    [audited] = filled.store.ask("SELECT actor, detail FROM audit WHERE action = 'fsck repair'")
+    assert audited == ("fsck", f"{kind} {found.found} of {found.found}")
     assert {count.kind for count in repaired.counts} == {kind}
     assert repaired.left == 0
     assert again.counts == ()
