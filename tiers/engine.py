@@ -35,6 +35,8 @@ from tiers.ghost_ring import Ghost, GhostRing
 from tiers.temperature import combine_levels
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     from tiers.policy import Demote, Promote
 
 __all__ = [
@@ -56,6 +58,7 @@ BALANCED = 4.0
 
 VISITS_PER_READ = 3  # pages whose fading is noted per read: a round in a third of a turn
 DAY_S = 86_400.0
+COPIES_REMEMBERED_MAX = 1 << 20  # pages; a page that is forgotten may move once more that day
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +145,8 @@ class TieringEngine:
         demote: What drains it.
         clock: In what heat fades.
         short_weight: Of the short scale.
+        long_levels: Levels of all pages on the long scale, read and written; None keeps them in a
+            dict, which is for a simulation: a server has a column of four bytes a page.
     """
 
     def __init__(
@@ -152,6 +157,7 @@ class TieringEngine:
         demote: Demote,
         clock: HeatClock,
         short_weight: float = BALANCED,
+        long_levels: MutableMapping[int, float] | None = None,
     ) -> None:
         assert total_bytes > 0
         self._total_bytes = total_bytes
@@ -160,7 +166,7 @@ class TieringEngine:
         self._clock = clock
         self._weight_log = math.log2(short_weight) if short_weight else -math.inf
         self._residents: dict[int, _Resident] = {}
-        self._long: dict[int, float] = {}
+        self._long: MutableMapping[int, float] = {} if long_levels is None else long_levels
         self._copies: dict[int, tuple[float, ...]] = {}
         self._ghosts = GhostRing(int(promote.ghost * total_bytes))
         self.cut_line = CutLine()
@@ -439,7 +445,11 @@ class TieringEngine:
         )
 
     def _note_copy(self, page: int, now: float) -> None:
-        self._copies[page] = (*self._copies.get(page, ())[1 - MOVES_PER_DAY_MAX :], now)
+        if len(self._copies) > COPIES_REMEMBERED_MAX:
+            # Oldest notes first: a dict keeps the order in which pages were last copied.
+            del self._copies[next(iter(self._copies))]
+        before = self._copies.pop(page, ())
+        self._copies[page] = (*before[1 - MOVES_PER_DAY_MAX :], now)
 
     def _count_copies(self, page: int, now: float) -> int:
         return sum(now - at < DAY_S for at in self._copies.get(page, ()))

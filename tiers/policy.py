@@ -61,9 +61,8 @@ class Weight(enum.StrEnum):
     """In which order a drain takes pages."""
 
     COLDEST_FIRST = "-heat"
-    OLDEST_FIRST = "age"
-    LARGEST_FIRST = "size"
     HOTTEST_FIRST = "heat"
+    """Can be written, and is always refused: nothing would stay on the tier for long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

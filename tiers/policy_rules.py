@@ -35,6 +35,8 @@ def check_rules(
         match rule.action:
             case Promote() as promote:
                 _check_promotion(number, rule, promote, rules, faults)
+            case Demote(source=source, weight=Weight.HOTTEST_FIRST):
+                _refuse_hottest(number, source, rules, faults)
             case _:
                 pass
     _check_pins(rules, faults, tier_bytes)
@@ -66,13 +68,6 @@ def _check_promotion(
         match other.action:
             case Demote() as demote if demote.source == promote.target:
                 _check_fill(number, promote, other.id, demote, faults)
-                if demote.target == promote.source and demote.weight is Weight.HOTTEST_FIRST:
-                    faults.refuse(
-                        ("rule", other_number, "weight"),
-                        f"E_THRASH: the hottest pages leave {demote.source} and rule {rule.id}"
-                        ' brings them back; write "-heat"',
-                        at_value=True,
-                    )
             case Transition(source=source, target=target) if (
                 source == promote.target and target == promote.source
             ):
@@ -84,6 +79,21 @@ def _check_promotion(
                 )
             case _:
                 pass
+
+
+def _refuse_hottest(number: int, source: str, rules: Sequence[Rule], faults: FaultList) -> None:
+    back = [
+        rule.id
+        for rule in rules
+        if isinstance(rule.action, Promote) and rule.action.target == source
+    ]
+    why = f"and rule {back[0]} brings them back" if back else "first, what is read next among them"
+    code = "E_THRASH: " if back else ""
+    faults.refuse(
+        ("rule", number, "weight"),
+        f'{code}the hottest pages leave {source} {why}; write "-heat"',
+        at_value=True,
+    )
 
 
 def _check_fill(

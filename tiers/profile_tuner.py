@@ -153,19 +153,27 @@ class ProfileTuner:
         self._reads = 0
         floor = self._hit_means[-1] - FLOOR_MARGIN
         able = [number for number in range(len(CANDIDATES)) if self._hit_means[number] >= floor]
-        if not able:
-            best = max(range(len(CANDIDATES)), key=self._hit_means.__getitem__)
-        else:
-            best = max(able, key=self._score)
-        # The balanced weight is what is right most often: another one must be clearly better.
-        balanced = CANDIDATES.index(BALANCED)
-        if balanced in able and self._score(best) < self._score(balanced) + SWITCH_MARGIN:
-            best = balanced
-        if best == self._chosen:
+        chosen = self._choose(able)
+        if chosen == self._chosen:
             return False
-        self._chosen = best
+        self._chosen = chosen
         self._switches += 1
         return True
+
+    def _choose(self, able: list[int]) -> int:
+        """The candidate to be in force, out of those that keep up with a plain LRU."""
+        if not able:
+            return max(range(len(CANDIDATES)), key=self._hit_means.__getitem__)
+        best = max(able, key=self._score)
+        balanced = CANDIDATES.index(BALANCED)
+        # The balanced weight is what is right most often: another one must be clearly better.
+        is_clear = self._score(best) >= self._score(balanced) + SWITCH_MARGIN
+        if balanced in able and not is_clear:
+            return balanced
+        # Between the others noise must not switch to and fro.
+        if self._chosen in able and self._score(best) < self._score(self._chosen) + SWITCH_MARGIN:
+            return self._chosen
+        return best
 
 
 class _RecentPages:

@@ -117,9 +117,8 @@ def simulate(  # noqa: PLR0913  # one parameter an option
         raise click.UsageError(str(error)) from error
     replays: list[Replay] = []
     with show_progress("replaying", is_quiet=session.as_json) as work:
-        for name, run in runs:
-            work.report(len(replays), len(runs))
-            del name
+        for done, (_, run) in enumerate(runs):
+            work.report(done, len(runs))
             replays.append(run())
     reads = sum(op == READ for op in trace.ops)
     document = Simulated(

@@ -169,6 +169,7 @@ def changed_tiers(field: str) -> bytes:
             ),
         ),
         ('weight = "-heat"', 'weight = "-hat"', "did you mean -heat?"),
+        ('weight = "-heat"', 'weight = "age"', "'age' is none of those that are known"),
         (
             'filter = { tag = { retention = "hot" } }\n',
             "",
