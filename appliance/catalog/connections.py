@@ -71,6 +71,9 @@ _WRITER_PRAGMAS = (
     f"PRAGMA journal_size_limit={_WAL_KEPT_BYTES}",
     f"PRAGMA cache_size=-{_WRITER_CACHE_KIB}",
 )
+# A log of no more than its header, as a power cut may leave one, holds nothing; asked to read it
+# without writing, SQLite gives up after ten seconds with "locking protocol".
+_LOG_HEADER_BYTES = 32
 _VIEW_PRAGMAS = (
     f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}",
     "PRAGMA cell_size_check=ON",
@@ -212,7 +215,7 @@ def make_view_engine(url: URL) -> Engine:
     path = database_path(url)
     log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
     option = "immutable=1"
-    if log.exists() and log.stat().st_size:
+    if log.exists() and log.stat().st_size > _LOG_HEADER_BYTES:
         # Source: sqlite.org/src, os_unix.c: with readonly_shm the index is opened for reading and
         # made anew in memory. It must exist for that.
         option = "readonly_shm=1" if index.exists() else ""

@@ -36,6 +36,24 @@ def size_of(path: Path) -> int:
     return path.stat().st_size
 
 
+def repr_length(index: bytes | None) -> str:
+    return "no index" if index is None else f"index of {len(index)}"
+
+
+def leave_log_header(path: Path, index: bytes | None) -> None:
+    """A log of its header alone, and an index of it."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE extra (a)")
+        connection.commit()
+        header = path.with_name(f"{path.name}-wal").read_bytes()[:32]
+    connection.close()
+    assert len(header) == 32
+    path.with_name(f"{path.name}-wal").write_bytes(header)
+    if index is not None:
+        path.with_name(f"{path.name}-shm").write_bytes(index)
+
+
 def turn_byte_of(path: Path, needle: bytes) -> None:
     """Put a byte that begins no text in the middle of a word of the file."""
     data = bytearray(path.read_bytes())
@@ -227,6 +245,19 @@ async def test_a_failing_commit_stops_the_committer(sqlite_catalog_url: str) -> 
         found = connection.execute("SELECT value FROM settings WHERE name='clean_shutdown'")
         assert found.fetchone() == ("0",)
     connection.close()
+    await (await open_catalog(sqlite_catalog_url)).aclose()
+
+
+@pytest.mark.parametrize("index", [None, b"", bytes(3), bytes(32_768)], ids=repr_length)
+async def test_a_log_that_a_power_cut_left_without_a_frame_does_not_forbid_the_start(
+    index: bytes | None, sqlite_catalog_url: str
+) -> None:
+    path = path_of(sqlite_catalog_url)
+    leave_log_header(path, index)
+
+    view = await CatalogView.open(sqlite_catalog_url)
+    assert await view.read(lambda connection: pragma(connection, "query_only")) == 1
+    await view.aclose()
     await (await open_catalog(sqlite_catalog_url)).aclose()
 
 
