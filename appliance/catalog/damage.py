@@ -94,13 +94,18 @@ class DamagedObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyOwner:
-    """A version, or an upload in progress, that refers to a body; see `DamagedObject`."""
+    """A version, upload in progress or bucket that refers to a body; see `DamagedObject`.
+
+    Attributes:
+        of_manifest: See `DamagedPage`.
+    """
 
     tenant: str
     bucket: str
     key: bytes
     version_id: str | None
     upload_id: str | None
+    of_manifest: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,21 +261,26 @@ def list_body_owners(
     found: dict[int, list[tuple[object, ...]]] = {}
     for statement in _REFERRERS if body_ids else ():
         for row in connection.execute(statement, {"bodies": list(body_ids), "row_limit": ROWS_MAX}):
-            found.setdefault(row[7], []).append(tuple(row[:7]))
+            found.setdefault(row[7], []).append((*row[:7], bool(row[10])))
     return {
-        body_id: tuple(_make_owner(owner) for owner in sorted(set(owners), key=_order))
+        body_id: tuple(_make_owner(owner) for owner in sorted(set(owners), key=_order_owner))
         for body_id, owners in found.items()
     }
 
 
+def _order_owner(owner: tuple[object, ...]) -> tuple[str, str, bytes, int, str]:
+    return _order(owner[:7])
+
+
 def _make_owner(owner: tuple[object, ...]) -> BodyOwner:
-    item = _make_object(owner, ())
+    item = _make_object(owner[:7], ())
     return BodyOwner(
         tenant=item.tenant,
         bucket=item.bucket,
         key=item.key,
         version_id=item.version_id,
         upload_id=item.upload_id,
+        of_manifest=bool(owner[7]),
     )
 
 

@@ -141,6 +141,9 @@ def _show_finding(finding: FsckFinding) -> None:
 
 def _format_owner(owner: Owner) -> str:
     name = f"{owner.tenant}/{owner.bucket}/{owner.key}"
+    if owner.of_manifest:
+        what = f" version {owner.version_id}" if owner.key else ""
+        return f"{name}{what} (its manifest)"
     if owner.upload_id is not None:
         return f"{name} upload {owner.upload_id}"
     return name if owner.version_id is None else f"{name} version {owner.version_id}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,14 @@ from appliance.catalog.settings import find_setting
 from appliance.catalog.view import CatalogView, describe_place
 from appliance.catalog.volumes import list_volumes
 from appliance.fsck.catalog_rules import KIND_OF_CHECK, REPAIRED_BY_COUNTING, is_trustworthy
-from appliance.fsck.records import FindingList, FsckReport, Kind, Outcome, Owner
+from appliance.fsck.records import (
+    FindingList,
+    FsckReport,
+    Kind,
+    Outcome,
+    Owner,
+    name_owners,
+)
 from appliance.fsck.repairs import Repairs
 from appliance.fsck.volume_check import Comparison, VolumeCheck
 from appliance.identity import load_identity
@@ -207,8 +213,8 @@ class _Run:
         return FsckReport(
             findings=tuple(
                 finding
-                if finding.owners or finding.body_id is None
-                else replace(finding, owners=self._owners.get(finding.body_id, ()))
+                if finding.body_id is None
+                else name_owners(finding, self._owners.get(finding.body_id, ()))
                 for finding in self._findings.list_findings()
             ),
             counts=self._findings.count(),
@@ -303,6 +309,7 @@ class _Run:
                         key=owner.key.decode("utf-8", errors="backslashreplace"),
                         version_id=owner.version_id,
                         upload_id=owner.upload_id,
+                        of_manifest=owner.of_manifest,
                     )
                     for owner in owners
                 )

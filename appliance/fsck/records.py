@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = [
     "Outcome",
     "Owner",
     "Severity",
+    "name_owners",
 ]
 
 FINDINGS_MAX = 1_000  # told one by one; a lost segment alone has more than anybody reads
@@ -224,6 +225,8 @@ class Owner:
     Attributes:
         version_id: As S3 shows it; None for an upload and where only a record tells.
         upload_id: None for a version.
+        of_manifest: True where no byte of it is hit, but what is said of it (or, without a key, of
+            the bucket) to rebuild a catalog.
     """
 
     tenant: str
@@ -231,6 +234,7 @@ class Owner:
     key: str
     version_id: str | None = None
     upload_id: str | None = None
+    of_manifest: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +261,31 @@ class FsckFinding:
     body_id: int | None = None
     page_index: int | None = None
     owners: tuple[Owner, ...] = ()
+
+
+MANIFEST_LOST = KindFacts(
+    severity=Severity.WARNING,
+    meaning="A manifest is not what was written: reads succeed, but a rebuild of the catalog would"
+    " not know what it says.",
+    remedy="The page is set aside, so that `thermocline scrub status` names it. A change of"
+    " what it states writes it anew.",
+)
+"""Of a `PAGE_LOST` that hits manifests alone."""
+
+
+def name_owners(finding: FsckFinding, owners: tuple[Owner, ...]) -> FsckFinding:
+    """The finding with whom it hits, told as what it is to them."""
+    if finding.owners or not owners:
+        return finding
+    named = replace(finding, owners=owners)
+    if finding.kind is not Kind.PAGE_LOST or not all(owner.of_manifest for owner in owners):
+        return named
+    return replace(
+        named,
+        severity=MANIFEST_LOST.severity,
+        meaning=MANIFEST_LOST.meaning,
+        remedy=MANIFEST_LOST.remedy,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
