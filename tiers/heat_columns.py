@@ -4,11 +4,11 @@ A heat column is a writable buffer of int32 levels (`tiers.temperature`), one a 
 `array('i')`, or a memory map cast to 'i'. It stays the caller's, and is changed in place. Which
 page has which slot is the caller's business.
 
-The arithmetic runs in Arrow's kernels, which free the interpreter's lock; this module and
-`report_table` are where pyarrow, which is untyped, is let in.
+The arithmetic runs in Arrow's kernels, which free the interpreter's lock. pyarrow is untyped; what
+this module asks of an array itself is written down in `_Column`.
 
-Complexity: a fold costs about a fifth of a microsecond an access, a histogram and a selection one
-pass each; `tools/bench_heat.py` measures all three.
+Complexity: a fold costs about half a microsecond an access, a histogram and a selection one pass
+each; `tools/bench_heat.py` measures all three.
 """
 
 from __future__ import annotations
