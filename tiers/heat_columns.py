@@ -42,6 +42,8 @@ BUCKET_BITS = 12
 CHUNK_ROWS = 1 << 20  # of a pass over a column: its intermediates stay in the processor's cache
 WEIGHT_ONE = 255
 """A weight in a batch is a byte; this one is a whole read."""
+SPAN_MAX = 900.0
+"""Half-lives that a batch may span for one reference: 2^-900 is still a normal float."""
 _STEP = float(1 << LEVEL_BITS)
 _LOT_RANGE = float(1 << 32)
 
@@ -106,18 +108,31 @@ def fold_accesses(
     weights = pc.divide(pc.cast(_view(batch.weights, pa.uint8()), pa.float64()), float(WEIGHT_ONE))
     added = pc.add(positions, pc.log2(weights))
     slots = _view(batch.slots, pa.uint64())
+    touched, news = _sum_by_slot(slots, added)
+    olds = pc.take(_view(column, pa.int32()), touched)
+    _scatter(column, touched, _round(_combine(olds, news), draw))
+    return len(touched)
+
+
+def _sum_by_slot(slots: _Column, added: _Column) -> tuple[_Column, _Column]:
+    """Each slot once, and the level of its accesses together."""
+    lowest, peak = (bound.as_py() for bound in pc.min_max(added).values())
+    if peak - lowest < SPAN_MAX:
+        relative = pc.power(2.0, pc.subtract(added, peak))
+        sums = pa.table({"slot": slots, "part": relative}).group_by("slot")
+        summed = sums.aggregate([("part", "sum")])
+        levels = pc.add(pc.log2(summed["part_sum"]), peak)
+        return summed["slot"].combine_chunks(), levels.combine_chunks()
+    # Each access relative to its slot's own peak, so that nothing under- or overflows.
     peaks = pa.table({"slot": slots, "added": added}).group_by("slot").aggregate([("added", "max")])
-    # Each access relative to its page's own peak, so that nothing under- or overflows however many
-    # half-lives the batch spans.
     row_of = pc.index_in(slots, value_set=peaks["slot"].combine_chunks())
     relative = pc.power(2.0, pc.subtract(added, pc.take(peaks["added_max"], row_of)))
-    sums = pa.table({"row": row_of, "part": relative}).group_by("row").aggregate([("part", "sum")])
-    rows = sums["row"]
-    news = pc.add(pc.log2(sums["part_sum"]), pc.take(peaks["added_max"], rows))
-    touched = pc.take(peaks["slot"], rows).combine_chunks()
-    olds = pc.take(_view(column, pa.int32()), touched)
-    _scatter(column, touched, _round(_combine(olds, news.combine_chunks()), draw))
-    return len(touched)
+    summed = (
+        pa.table({"row": row_of, "part": relative}).group_by("row").aggregate([("part", "sum")])
+    )
+    rows = summed["row"]
+    levels = pc.add(pc.log2(summed["part_sum"]), pc.take(peaks["added_max"], rows))
+    return pc.take(peaks["slot"], rows).combine_chunks(), levels.combine_chunks()
 
 
 def _combine(olds: _Column, news: _Column) -> _Column:

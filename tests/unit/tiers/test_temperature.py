@@ -169,6 +169,20 @@ def test_a_batch_is_as_exact_as_one_access_after_the_other(half_life: float) -> 
     )
 
 
+def test_a_batch_may_span_thousands_of_half_lives() -> None:
+    scale = HeatScale(epoch=0.0, half_life=1.0)
+    column = array("i", [NEVER]) * 3
+    batch = AccessBatch()
+    for slot, time in ((0, 0.0), (1, 5000.0), (0, 1.0), (2, 5000.0), (1, 5000.0)):
+        batch.append(slot, WEIGHT_ONE, time)
+
+    assert fold_accesses(column, batch, scale=scale, draw=Random(1).randbytes) == 3
+
+    assert heat_of(column[0], 1.0) == pytest.approx(1.5, rel=EXACT)
+    assert heat_of(column[1], 5000.0) == pytest.approx(2.0, rel=EXACT)
+    assert heat_of(column[2], 5000.0) == pytest.approx(1.0, rel=EXACT)
+
+
 def test_an_empty_batch_changes_nothing() -> None:
     column = array("i", [NEVER, 5])
 
