@@ -14,6 +14,7 @@ from sqlalchemy import func, insert, select, text, update
 from appliance.catalog import tables
 from appliance.catalog.dialects import is_postgres
 from appliance.catalog.keys import list_sealed
+from appliance.catalog.policies import list_all
 from appliance.catalog.tenants import KEYRING_REVISION, ROOT_USER, list_tenants, list_users
 from appliance.catalog.usage import recompute
 from appliance.catalog.version_rows import encode_attributes, encode_checksum
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Connection, Executable
 
+    from appliance.catalog.policies import PolicyRevision
     from appliance.catalog.records import (
         BodySlice,
         Bucket,
@@ -37,6 +39,7 @@ __all__ = [
     "add_bodies",
     "add_bucket",
     "add_keys",
+    "add_policies",
     "add_tenant",
     "add_users",
     "add_versions",
@@ -72,6 +75,7 @@ class Heritage:
         sequences: Of versions, by tenant id, bucket name, key and the id that first stated them.
         sequence_max: The highest ever given out.
         boot_epoch: The last one handed out.
+        policies: Revisions of the policy and of overlays that are kept.
     """
 
     tenants: tuple[Tenant, ...]
@@ -80,6 +84,7 @@ class Heritage:
     sequences: dict[tuple[int, str, bytes, int], int]
     sequence_max: int
     boot_epoch: int
+    policies: tuple[PolicyRevision, ...]
 
 
 def load_heritage(connection: Connection) -> Heritage:
@@ -96,6 +101,7 @@ def load_heritage(connection: Connection) -> Heritage:
         sequences=_load_sequences(connection),
         sequence_max=max(highest, _load_counter(connection, _VERSION_COUNTER)),
         boot_epoch=_load_counter(connection, _BOOT_EPOCH),
+        policies=tuple(list_all(connection)),
     )
 
 
@@ -177,6 +183,27 @@ def add_keys(connection: Connection, *, keys: Iterable[tuple[AccessKey, bytes]])
                 "created_us": round(key.created_at * _US_PER_S),
             }
             for key, sealed in keys
+        ],
+    )
+
+
+def add_policies(connection: Connection, *, policies: Iterable[PolicyRevision]) -> None:
+    """Insert revisions of policies under their numbers; their tenants are there."""
+    _insert(
+        connection,
+        insert(tables.policy_revisions),
+        [
+            {
+                "revision": item.revision,
+                "tenant_id": item.tenant_id,
+                "blake3": item.blake3,
+                "source": item.source,
+                "author": item.author,
+                "note": item.note,
+                "created_us": item.created_us,
+                "is_active": item.is_active,
+            }
+            for item in policies
         ],
     )
 
@@ -305,6 +332,7 @@ def finish(connection: Connection, *, sequence: int, revision: int) -> None:
     if is_postgres(connection):
         _raise_serial(connection, tables.tenants.c.tenant_id)
         _raise_serial(connection, tables.buckets.c.bucket_id)
+        _raise_serial(connection, tables.policy_revisions.c.revision)
         connection.execute(
             text("SELECT setval('version_sequence', :value, true)"), {"value": max(sequence, 1)}
         )

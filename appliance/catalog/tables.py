@@ -46,6 +46,7 @@ __all__ = [
     "pages",
     "part_bodies",
     "parts",
+    "policy_revisions",
     "quarantined_pages",
     "scrub_passes",
     "settings",
@@ -389,6 +390,42 @@ scrub_passes = Table(
     Column("last_started_us", _BIG),
     Column("last_ended_us", _BIG),
     Column("last_bytes", _BIG, nullable=False),
+)
+
+# The policy where no tenant is named, else that tenant's overlay; at most one of each is active.
+policy_revisions = Table(
+    "policy_revisions",
+    metadata,
+    Column("revision", _BIG, primary_key=True),
+    Column("tenant_id", _BIG, ForeignKey(tenants.c.tenant_id)),
+    Column("blake3", LargeBinary, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("created_us", _BIG, nullable=False),
+    Column("is_active", Boolean(create_constraint=False), nullable=False),
+    Index(None, "tenant_id", "revision"),
+    sqlite_autoincrement=True,  # a number that was shown to somebody names one text for ever
+)
+_active_policy = and_(
+    policy_revisions.c.is_active.is_(True), policy_revisions.c.tenant_id.is_(None)
+)
+Index(
+    "ix_policy_revisions_policy",
+    policy_revisions.c.is_active,
+    unique=True,
+    sqlite_where=_active_policy,
+    postgresql_where=_active_policy,
+)
+_active_overlay = and_(
+    policy_revisions.c.is_active.is_(True), policy_revisions.c.tenant_id.is_not(None)
+)
+Index(
+    "ix_policy_revisions_overlay",
+    policy_revisions.c.tenant_id,
+    unique=True,
+    sqlite_where=_active_overlay,
+    postgresql_where=_active_overlay,
 )
 
 audit = Table(

@@ -183,7 +183,7 @@ def set_quota(connection: Connection, *, tenant_id: TenantId, limits: QuotaLimit
 
 
 def delete_tenant(connection: Connection, *, tenant_id: TenantId) -> None:
-    """Remove a tenant that owns no buckets, with its users and keys.
+    """Remove a tenant that owns no buckets, with its users, keys and overlays.
 
     Raises:
         NoSuchTenant: It does not exist.
@@ -194,6 +194,8 @@ def delete_tenant(connection: Connection, *, tenant_id: TenantId) -> None:
         raise TenantNotEmpty(name, bucket_count=bucket_count)
     connection.execute(delete(tables.access_keys).where(_k.tenant_id == tenant_id))
     connection.execute(delete(tables.users).where(_u.tenant_id == tenant_id))
+    overlays = tables.policy_revisions
+    connection.execute(delete(overlays).where(overlays.c.tenant_id == tenant_id))
     connection.execute(delete(tables.tenants).where(_t.tenant_id == tenant_id))
     advance_counter(connection, KEYRING_REVISION)
 

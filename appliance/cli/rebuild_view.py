@@ -26,6 +26,7 @@ def show_rebuilt(done: RebuildReport) -> None:
             ("old catalog", done.old_catalog),
             ("tenants", str(rebuilt.tenants)),
             ("access keys", str(done.keys)),
+            ("policy", _describe_policies(done.policies)),
             ("buckets", str(rebuilt.buckets)),
             ("versions", str(rebuilt.versions)),
             ("delete markers", str(rebuilt.delete_markers)),
@@ -51,3 +52,9 @@ def show_rebuilt(done: RebuildReport) -> None:
         names = ", ".join(done.tenants_without_keys)
         click.echo(f"no access keys: {to_printable(names)}")
         click.echo("make or import them with `thermocline key create` and `key import`")
+
+
+def _describe_policies(revisions: int) -> str:
+    if not revisions:
+        return "the default is in force"
+    return f"{revisions} revisions taken over"

@@ -40,6 +40,8 @@ class RebuildReport:
         boot_epoch: The last one that the volumes show.
         read_bytes: Verified beyond the scan.
         keys: Access keys taken over from the old catalog.
+        policies: Revisions of the policy and of overlays taken over from the old catalog; without
+            any the default policy is in force.
         tenants_without_keys: Whose keys must be created or imported again.
         left_out: Versions that could not be rebuilt, the first of `left_out_count`.
         unclaimed_bodies: Bodies that no version refers to: parts of uploads in progress, what was
@@ -55,6 +57,7 @@ class RebuildReport:
     rebuilt: Tally
     read_bytes: int
     keys: int
+    policies: int
     tenants_without_keys: tuple[str, ...]
     left_out: tuple[LeftOut, ...]
     left_out_count: int

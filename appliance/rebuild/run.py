@@ -117,6 +117,7 @@ async def rebuild_catalog(
         rebuilt=_tally(rebuilt, written),
         read_bytes=read_bytes,
         keys=written.keys,
+        policies=written.policies,
         tenants_without_keys=written.tenants_without_keys,
         left_out=tuple(rebuilt.left_out),
         left_out_count=rebuilt.left_out_count,
@@ -222,7 +223,7 @@ async def _load_old(settings: Settings, keys: tuple[bytes, ...]) -> tuple[_OldCa
         return None, f"not used: {error}"
     finally:
         await view.aclose()
-    return old, "sound: its tenants, users, access keys and version ids were taken over"
+    return old, "sound: its tenants, users, access keys, policies and version ids were taken over"
 
 
 def _read_old(connection: Connection) -> _OldCatalog:

@@ -49,6 +49,7 @@ class WrittenCatalog:
     tenants: int
     pages: int
     keys: int
+    policies: int
     tenants_without_keys: tuple[str, ...]
 
 
@@ -132,6 +133,7 @@ async def write_catalog(  # noqa: PLR0913 - what there is, and how to stamp it
         tenants=len(tenants),
         pages=pages,
         keys=len(heritage.keys) if heritage is not None else 0,
+        policies=len(heritage.policies) if heritage is not None else 0,
         tenants_without_keys=tuple(
             tenant.name for tenant in tenants if tenant.tenant_id not in owners
         ),
@@ -154,6 +156,7 @@ def _without_namesakes(rebuilt: Rebuilt, heritage: Heritage | None) -> Heritage 
         tenants=tenants,
         users=tuple(user for user in heritage.users if user.tenant_id in ids),
         keys=tuple((key, sealed) for key, sealed in heritage.keys if key.tenant_id in ids),
+        policies=tuple(item for item in heritage.policies if item.tenant_id in {None, *ids}),
     )
 
 
@@ -195,6 +198,7 @@ def _add_owners(
         ],
     )
     units.add_keys(connection, keys=heritage.keys if heritage is not None else ())
+    units.add_policies(connection, policies=heritage.policies if heritage is not None else ())
     for bucket in rebuilt.buckets:
         units.add_bucket(
             connection,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from appliance.catalog import keys, rebuild as units, settings, tenants
+from appliance.catalog import keys, policies, rebuild as units, settings, tenants
+from appliance.catalog.policies import PolicyRevision
+from appliance.catalog.rebuild import Heritage
 from appliance.catalog.records import BodySlice, Versioning
 from appliance.clock import FakeClock
 from appliance.identity import Identity, load_identity
 from appliance.objects.manifest import BucketManifest, VersionManifest
+from appliance.policy_store import hash_source
 from appliance.rebuild.evidence import Evidence
 from appliance.rebuild.fold import fold
 from appliance.rebuild.write import write_catalog
@@ -17,9 +20,6 @@ from hal.records import BodyId
 from tenants.records import AccessKey, AccessKeyId, QuotaLimits, Role, TenantId
 from tests.catalog_fixtures import CatalogDesk, open_desk
 from tests.unit.rebuild.test_fold import TEXT, add, make_annex
-
-if TYPE_CHECKING:
-    from appliance.catalog.rebuild import Heritage
 
 __all__ = ["RebuildContract"]
 
@@ -117,6 +117,8 @@ class RebuildContract:
         await fill(catalog_url)
         async with open_desk(catalog_url) as desk:
             key = await self._add_key(desk)
+            for owner in (None, TenantId(4)):
+                await self._add_policy(desk, owner)
             lent = await desk.read(units.load_heritage)
             identity = await desk.read(load_identity)
 
@@ -130,6 +132,53 @@ class RebuildContract:
             (4, "data", b"p", 5): 1002,
         }
         assert lent.sequence_max == 1002
+        assert [(item.revision, item.tenant, item.source) for item in lent.policies] == [
+            (1, None, "version = 1"),
+            (2, "acme", "version = 1"),
+        ]
+
+    async def test_policies_that_are_lent_are_in_force_and_numbered_on(
+        self, catalog_url: str
+    ) -> None:
+        text = hash_source("version = 1")
+        lent = PolicyRevision(
+            revision=41,
+            tenant_id=None,
+            tenant=None,
+            blake3=text,
+            source="version = 1",
+            author="socket",
+            note="",
+            created_us=3,
+            is_active=True,
+        )
+        strange = replace(lent, revision=42, tenant_id=TenantId(99), tenant="deleted")
+        heritage = Heritage(
+            tenants=(),
+            users=(),
+            keys=(),
+            sequences={},
+            sequence_max=0,
+            boot_epoch=1,
+            policies=(lent, strange),
+        )
+
+        await fill(catalog_url, heritage)
+
+        async with open_desk(catalog_url) as desk:
+            assert (await desk.read(policies.load_active)).revisions == (lent,)
+            assert await self._add_policy(desk, None) > 41
+
+    async def _add_policy(self, desk: CatalogDesk, tenant_id: TenantId | None) -> int:
+        return await desk.commit(
+            policies.insert_revision,
+            tenant_id=tenant_id,
+            blake3=hash_source("version = 1"),
+            source="version = 1",
+            author="socket",
+            note="",
+            now_us=1,
+        )
 
     async def _add_key(self, desk: CatalogDesk) -> AccessKey:
         [user] = await desk.read(tenants.list_users, tenant_id=TenantId(4), limit=9)

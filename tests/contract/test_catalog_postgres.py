@@ -9,6 +9,7 @@ from tests.contract.catalog_commit import CommitContract
 from tests.contract.catalog_damage import DamageContract
 from tests.contract.catalog_listings import ListingContract
 from tests.contract.catalog_manifests import ManifestContract
+from tests.contract.catalog_policies import PolicyContract
 from tests.contract.catalog_quota import QuotaContract
 from tests.contract.catalog_rebuild import RebuildContract
 from tests.contract.catalog_reclaim import ReclaimContract
@@ -43,6 +44,10 @@ class TestListings(OnPostgres, ListingContract):
 
 
 class TestManifests(OnPostgres, ManifestContract):
+    pass
+
+
+class TestPolicies(OnPostgres, PolicyContract):
     pass
 
 

@@ -9,6 +9,7 @@ from tests.contract.catalog_commit import CommitContract
 from tests.contract.catalog_damage import DamageContract
 from tests.contract.catalog_listings import ListingContract
 from tests.contract.catalog_manifests import ManifestContract
+from tests.contract.catalog_policies import PolicyContract
 from tests.contract.catalog_quota import QuotaContract
 from tests.contract.catalog_rebuild import RebuildContract
 from tests.contract.catalog_reclaim import ReclaimContract
@@ -41,6 +42,10 @@ class TestListings(OnSqlite, ListingContract):
 
 
 class TestManifests(OnSqlite, ManifestContract):
+    pass
+
+
+class TestPolicies(OnSqlite, PolicyContract):
     pass
 
 
