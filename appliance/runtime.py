@@ -48,6 +48,7 @@ from appliance.log import start_log
 from appliance.metrics import Metrics
 from appliance.objects.buffers import RequestBuffers
 from appliance.objects.pipeline import open_pipeline
+from appliance.policy_store import PolicyStore
 from appliance.preflight import refuse_unsound
 from appliance.rate import RateLimiter, RateLimits
 from appliance.recovery import Recovery
@@ -154,6 +155,7 @@ class Appliance:
         self._store: PageStore | None = None
         self._scrubber: Scrubber | None = None
         self._copies: CatalogCopies | None = None
+        self._policies: PolicyStore | None = None
         self._identity: Identity | None = None
         self._listeners: Mapping[str, str] = {}
         self._started_us = clock.now_us()
@@ -185,6 +187,8 @@ class Appliance:
         on_ready: Callable[[str], None],
     ) -> None:
         epoch = await catalog.commit(begin_epoch)
+        policies = self._policies = PolicyStore(catalog, on_failure=_report_policy_failure)
+        await policies.load()
         volumes = await open_volumes(
             self._settings.volumes,
             await catalog.read(list_volumes),
@@ -327,6 +331,7 @@ class Appliance:
     def _make_admin_state(self, core: Core, keyring: KeyRing) -> AdminState:
         assert self._scrubber is not None
         assert self._copies is not None
+        assert self._policies is not None
         return AdminState(
             catalog=core.catalog,
             secret_box=core.box,
@@ -339,6 +344,7 @@ class Appliance:
             scrub=self._scrubber,
             copy_catalog=self._copies.copy_now,
             manifests=make_manifest_writer(core),
+            policies=self._policies,
         )
 
     def _describe_server(self) -> ServerFacts:
@@ -509,6 +515,10 @@ async def _seal(volume: Volume) -> None:
 
 def _report_reclaim_failure(error: HalError | LedgerUnavailable) -> None:
     _log.warning("reclaim_failed", error=str(error))
+
+
+def _report_policy_failure(failure: str) -> None:
+    _log.warning("policy_not_in_force", reason=failure)
 
 
 def _log_scrub(event: ScrubEvent) -> None:

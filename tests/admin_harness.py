@@ -29,6 +29,7 @@ from appliance.copy_rules import CatalogCopy, format_copy_name
 from appliance.http.hypercorn_server import serve_with_hypercorn
 from appliance.http.listeners import UnixAddress
 from appliance.objects.manifest_writer import WrittenBucket
+from appliance.policy_store import PolicyStore
 from appliance.secrets import SecretBox
 from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tests.catalog_fixtures import FakeFlusher
@@ -247,6 +248,7 @@ def make_state(
         scrub=scrub,
         copy_catalog=copy_catalog,
         manifests=UnwrittenManifests(),
+        policies=PolicyStore(catalog, on_failure=lambda _: None),
     )
 
 

@@ -333,6 +333,8 @@ class StatusView:
         listeners: Name of each listener and the address it is bound to.
         last_copy_at: When the newest copy of the catalog was made; null where there is none.
         copy_failure: Why the last try to make one failed; empty where it did not.
+        policy_revision: Of the policy in force; null for the default.
+        policy_failures: Active revisions that are not in force, and why.
     """
 
     version: str
@@ -343,6 +345,8 @@ class StatusView:
     listeners: dict[str, str]
     last_copy_at: str | None
     copy_failure: str
+    policy_revision: int | None
+    policy_failures: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

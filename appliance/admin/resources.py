@@ -6,6 +6,7 @@ from appliance.admin import (
     buckets,
     catalog,
     keys,
+    policies,
     quotas,
     scrub,
     status,
@@ -26,6 +27,7 @@ ROUTES = (
     *usage.ROUTES,
     *volumes.ROUTES,
     *scrub.ROUTES,
+    *policies.ROUTES,
     *catalog.ROUTES,
     *status.ROUTES,
 )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from appliance.clock import Clock
     from appliance.copy_rules import CatalogCopy
     from appliance.objects.manifest_writer import WrittenBucket, WrittenManifest
+    from appliance.policy_store import PolicyStore
     from appliance.secrets import SecretBox
     from tenants.records import QuotaLimits, Tenant
     from tiers.volume_scrub import VolumeScrubStatus
@@ -102,6 +103,7 @@ class AdminState:
         copy_catalog: Makes a copy of the catalog on the cold tier; may raise `CatalogUnavailable`
             or `HalError`.
         manifests: States buckets in the segments.
+        policies: The policy in force; told to load after every change of it.
     """
 
     catalog: Catalog
@@ -115,3 +117,4 @@ class AdminState:
     scrub: ScrubControl
     copy_catalog: Callable[[], Awaitable[CatalogCopy]]
     manifests: BucketManifests
+    policies: PolicyStore

@@ -26,6 +26,7 @@ AUDIT_ROWS_DEFAULT = 50
 async def show_status(state: AdminState, _call: Call) -> StatusView:
     """The server."""
     server = state.describe_server()
+    policy = state.policies.active()
     uptime_us = state.clock.now_us() - server.started_us
     return StatusView(
         version=find_version(),
@@ -36,6 +37,8 @@ async def show_status(state: AdminState, _call: Call) -> StatusView:
         listeners=dict(server.listeners),
         last_copy_at=None if server.last_copy_us is None else format_us(server.last_copy_us),
         copy_failure=server.copy_failure,
+        policy_revision=policy.revision,
+        policy_failures=policy.failures,
     )
 
 

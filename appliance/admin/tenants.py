@@ -78,6 +78,8 @@ async def delete_tenant(state: AdminState, call: Call) -> Done:
         remove_tenant(connection, tenant_id=load_tenant(connection, name).tenant_id)
 
     await change(state, call, unit, action="tenant delete", subject=name)
+    # Its overlay must not wait for the next tenant of that name.
+    await state.policies.load()
     return Done(deleted=name)
 
 
@@ -140,7 +142,7 @@ ROUTES = (
         method="DELETE",
         template=_ONE,
         handler=delete_tenant,
-        summary="Remove a tenant that owns no bucket, with its users and keys.",
+        summary="Remove a tenant that owns no bucket, with its users, keys and overlays.",
         result=Done,
         refusals=("NoSuchTenant", "TenantNotEmpty"),
     ),

@@ -28,6 +28,9 @@ _USAGE_STATUSES = frozenset(
     {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_URI_TOO_LONG}
 )
 
+# Its message has a line for each fault, in the form that `policy check` prints.
+_FAULTS_OF_A_FILE = "PolicyInvalid"
+
 DocumentT = TypeVar("DocumentT")
 
 
@@ -190,6 +193,8 @@ def _refusal_of(answer: httpx.Response) -> click.ClickException:
     except ValidationError:
         return ServerFault(f"the server answered {answer.status_code} without saying why")
     if answer.status_code in _USAGE_STATUSES:
+        if refusal.code == _FAULTS_OF_A_FILE:
+            return click.UsageError(refusal.message)
         return click.UsageError(f"{refusal.message} ({refusal.code})")
     if answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerFault(f"{refusal.message} ({refusal.code})")

@@ -65,7 +65,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "policy": CommandEntry(
         module="appliance.cli.policy_cmd",
         attribute="policy",
-        summary="Check policy files.",
+        summary="Check policy files, and put them in force.",
     ),
     "quota": CommandEntry(
         module="appliance.cli.quota_cmd",

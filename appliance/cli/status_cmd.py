@@ -56,8 +56,14 @@ def _show_status(view: StatusView) -> None:
             *sorted(view.listeners.items()),
             ("last copy", format_missing(view.last_copy_at)),
             *([("copy failed", view.copy_failure)] if view.copy_failure else []),
+            ("policy", _name_policy(view.policy_revision)),
+            *(("policy failed", failure) for failure in view.policy_failures),
         ]
     )
+
+
+def _name_policy(revision: int | None) -> str:
+    return "default" if revision is None else f"revision {revision}"
 
 
 def _show_audit(found: AuditList) -> None:

@@ -50,7 +50,7 @@ def shell(
 
 @pytest.fixture
 def filled(catalog_template: Path, tmp_path: Path, shell: Shell) -> Iterator[Shell]:
-    """A shell on a server with two tenants, users, keys and buckets."""
+    """A shell on a server with two tenants, users, keys, buckets and a policy."""
     with AdminServer(catalog_template, tmp_path) as server:
         shell.set_environment(THERMOCLINE_SOCKET=str(server.socket))
         shell.do("tenant", "create", "demo", "--quota-bytes", "1TiB", "--quota-objects", "1000000")
@@ -64,6 +64,11 @@ def filled(catalog_template: Path, tmp_path: Path, shell: Shell) -> Iterator[She
             *("key", "create", "--tenant", "demo", "--user", "bob@home", "--role", "ro"),
             *("--bucket", "backups", "--prefix", "laptop/", "--expires", "2030-01-31"),
         )
+        for days in (2, 3):
+            text = f'version = 1\n\n[heat]\nhalf_life = "{days}d"\n'
+            (tmp_path / "policy.toml").write_text(text)
+            shell.do("policy", "apply", "policy.toml", "--note", f"cool in {days} days")
+        shell.do("policy", "rollback", "--yes")
         yield shell
 
 
@@ -102,6 +107,8 @@ def test_the_help_of_each_command(shell: Shell, words: str) -> None:
         "volume list",
         "scrub status",
         "scrub pause",
+        "policy show",
+        "policy history",
         "status",
         "audit list",
         "catalog check",
