@@ -44,7 +44,7 @@ DEFAULT_SOURCE = "# The default policy: nobody applied another one.\nversion = 1
 
 
 class OverlayUnfit(Exception):
-    """A new policy is refused: a tenant's overlay in force would not narrow it.
+    """A policy is refused: a tenant's active overlay would not narrow it.
 
     Attributes:
         tenant: Whose overlay.
@@ -185,7 +185,9 @@ def check_proposal(
 
     Raises:
         PolicyInvalid: It has faults.
-        OverlayUnfit: It is a policy that an overlay in force does not narrow.
+        OverlayUnfit: It is a policy that an active overlay does not narrow.
+
+    Complexity: a parse of each active overlay, of 50 ms at most.
     """
     data = proposal.source.encode()
     if proposal.tenant is not None:

@@ -144,6 +144,22 @@ async def test_a_revision_that_an_overlay_does_not_narrow_does_not_come_back(
     assert await in_force(desk) == 2
 
 
+async def test_an_overlay_that_widens_by_now_does_not_come_back(desk: AdminDesk) -> None:
+    await desk.call("POST", "/v1/tenants", {"name": "acme"}, status=201)
+    await apply(desk, NARROW, tenant="acme")
+    await apply(desk, NARROW.replace("0.5", "0.7"), tenant="acme")
+    await apply(desk, SHY)
+    body = {"revision": 1, "tenant": "acme"}
+
+    code, message = await desk.refuse("POST", "/v1/policy/rollback", body, status=409)
+
+    assert code == "PolicyInvalid"
+    assert message.startswith("revision 1:6:14: rule[1].hysteresis: an overlay may only narrow")
+    found = await desk.call("GET", "/v1/policy?tenant=acme")
+    assert "0.7" in str(found["source"])
+    assert (await desk.call("GET", "/v1/status"))["policy_failures"] == []
+
+
 async def test_an_overlay_is_its_tenants_alone_and_ends_with_it(desk: AdminDesk) -> None:
     await desk.call("POST", "/v1/tenants", {"name": "acme"}, status=201)
     path = "/v1/policy?tenant=acme"
