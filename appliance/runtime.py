@@ -1,9 +1,9 @@
 """The composition root: makes every part, starts them in order, stops them in reverse.
 
 Start: catalog, boot epoch, policy, volumes, page store, background work, a look at what was written
-last where the last end was unclean, HTTP, then `ready`. Stop: accept no more, let requests in flight end
-within their grace, cancel background work between its units, seal the open segments, close. It
-alone constructs clocks, randomness, devices and limiters.
+last where the last end was unclean, HTTP, then `ready`. Stop: accept no more, let requests in
+flight end within their grace, cancel background work between its units, seal the open segments,
+close. It alone constructs clocks, randomness, devices and limiters.
 """
 
 from __future__ import annotations
