@@ -74,7 +74,7 @@ class Client:
             (6, self._list),
             (5, self._get_version),
             (3, self._delete_version),
-            (2, self._read_slowly),
+            (1, self._read_slowly),
         )
 
     async def run(self, steps: int) -> None:
