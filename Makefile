@@ -20,7 +20,7 @@ run: $(VENV)/.run ## a demonstration server on 127.0.0.1:9000, its data in ./var
 
 # Two halves at a time, for two cores: what drives a server process mostly waits for it.
 test: $(VENV)/.dev ## every test this machine can run
-	@echo "two halves side by side, each shown when it has ended: about ten minutes"
+	@echo "two halves side by side, each shown when it has ended: about a quarter of an hour"
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=line test-parts test-server
 
 test-parts: $(VENV)/.dev

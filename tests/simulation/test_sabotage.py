@@ -36,7 +36,7 @@ def test_a_broken_rule_is_found(
 
     assert failure is not None, f"{SEEDS_MAX} seeds did not find: {sabotage.breaks}"
     assert isinstance(failure.cause, CAUGHT), failure
-    record_property("seed", failure.seed)
+    record_property("found_by_seed", failure.seed)
 
 
 def _find_failure(sabotage: Sabotage) -> SeedFailed | None:

@@ -33,7 +33,9 @@ def test_nothing_acknowledged_is_lost_under_any_seed(
         tally, _ = run_seed(seed)
         total.add(tally)
 
+    record_property("seeds", BATCH)
     record_property("crash_points", total.crash_points)
+    record_property("requests", total.requests)
     assert total.crash_points > BATCH
     assert not [kind for kind in FaultKind if not total.faults[kind]], "a fault that never came"
 
