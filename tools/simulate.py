@@ -6,7 +6,7 @@
     python -m tools.simulate --digests 1 2 3             a line per seed: equal runs, equal lines
 
 A seed that breaks a promise ends the run with exit code 1, its number and the end of its trace. The
-work is spread over the machine's cores; SIGINT ends it with what was counted so far.
+work is spread over the machine's cores; SIGINT and SIGTERM end it with what was counted so far.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import itertools
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ from tests.simulation.seeded.voyage import Options, SeedFailed, run_seed
 
 SEEDS_PER_JOB = 20
 # Crash images by the dozen cost less than the requests in between, and find as much.
-DENSE = Options(crash_image_rate=0.3, crash_images_max=60)
+DENSE = Options(crash_image_rate=0.15, crash_images_max=30)
 REPORT_S = 60.0
 SABOTAGE_SEEDS_MAX = 2_000
 FULL_RUN = 1_000_000
@@ -106,6 +107,9 @@ def _run_job(first: int) -> tuple[Tally, str]:
 
 def _run_many(crash_points: int, *, first: int, jobs: int) -> int:
     print(f"commit {_find_commit()}, {jobs} processes, seeds from {first}", flush=True)
+    # A shell starts what runs in the background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     total, seeds, failure = Tally(), 0, ""
     began = reported = time.monotonic()
     context = multiprocessing.get_context("spawn")

@@ -144,7 +144,7 @@ _ERRORS = Profile(
     rates={
         FaultKind.ERRNO: 0.06,
         FaultKind.ANSWER_LOST: 0.05,
-        FaultKind.SHORT_WRITE: 0.10,
+        FaultKind.SHORT_WRITE: 0.15,
         FaultKind.READ_FLIP: 0.50,
         FaultKind.STALL: 0.05,
     }
@@ -158,13 +158,13 @@ _FLUSHES_LIE = Profile(
 )
 _DAMAGE = Profile(
     rates={
-        FaultKind.ROT: 0.04,
-        FaultKind.PHANTOM_WRITE: 0.10,
-        FaultKind.MISDIRECTED_WRITE: 0.12,
+        FaultKind.ROT: 0.08,
+        FaultKind.PHANTOM_WRITE: 0.25,
+        FaultKind.MISDIRECTED_WRITE: 0.50,
         FaultKind.READ_FLIP: 0.30,
     }
 )
-_CATALOG = Profile(rates={FaultKind.COMMIT_FAILED: 0.06, FaultKind.CATALOG_FULL: 0.10})
+_CATALOG = Profile(rates={FaultKind.COMMIT_FAILED: 0.30, FaultKind.CATALOG_FULL: 0.20})
 # In three of eight lives nothing goes wrong but their end: in them no request may fail.
 _PROFILES = (_QUIET, _QUIET, _QUIET, _ERRORS, _ERRORS, _FLUSHES_LIE, _DAMAGE, _CATALOG)
 

@@ -48,11 +48,12 @@ __all__ = ["Options", "SeedFailed", "run_seed"]
 LIVES = (1, 1, 2, 2)
 ENDINGS = (None, FaultKind.KILL, FaultKind.KILL, FaultKind.POWER_CUT, FaultKind.POWER_CUT)
 CLIENTS = (1, 2, 3)
-STEPS = (2, 3, 5)
+STEPS = (2, 3, 4)
 ENDS_AT_MAX = 120
 CRASH_IMAGE_RATE = 0.008
 CRASH_IMAGES_MAX = 3
 COUNTED_RATE = 0.1
+CLOCK_JUMP_RATE = 0.15
 _QUIET = Profile(rates={})
 
 
@@ -200,7 +201,7 @@ class _Voyage:
             database=self._shelf.database,
             box=self._shelf.box,
             random=random,
-            profile=profile if is_first else _QUIET,
+            profile=profile,
             clock=self._clock,
             tally=self.history.tally,
             next_event=self.history.next_event,
@@ -214,7 +215,7 @@ class _Voyage:
         async with trio.open_nursery() as nursery:
             await life.start(nursery)
             served = trio.Event()
-            nursery.start_soon(partial(self._serve, life, profile, served, is_first=is_first))
+            nursery.start_soon(partial(self._serve, life, served, is_first=is_first))
             await _wait_for_either(served, life.ended)
             if not life.ended.is_set():
                 if ending is None:
@@ -227,18 +228,15 @@ class _Voyage:
             await self._check(taken, counts_rows=self._random.random() < COUNTED_RATE)
         return end
 
-    async def _serve(
-        self, life: Life, profile: Profile, served: trio.Event, *, is_first: bool
-    ) -> None:
+    async def _serve(self, life: Life, served: trio.Event, *, is_first: bool) -> None:
         random = self._random
         if not is_first:
             await self._look_at_everything(life)
-            life.profile = profile
         async with trio.open_nursery() as nursery:
             for _ in range(random.choice(CLIENTS)):
                 client = Client(life, self.history, self._clock, random)
                 nursery.start_soon(client.run, random.choice(STEPS))
-            if random.random() < 0.1:
+            if random.random() < CLOCK_JUMP_RATE:
                 nursery.start_soon(self._jump, life)
         served.set()
 
