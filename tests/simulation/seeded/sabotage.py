@@ -7,7 +7,7 @@ one of these is caught.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 from unittest import mock
@@ -175,10 +175,11 @@ def _append_after_restart(original: _Coroutine) -> object:
             segment = volume._table.load_known(max(known))
             segment.state = SegmentState.OPEN
             segment.end = SEGMENT_HEADER_BYTES
-            async for found in scan_segment(volume, segment.segment_id):
-                if found.extent.offset != segment.end:
-                    break
-                segment.end += found.extent.length_bytes
+            async with aclosing(scan_segment(volume, segment.segment_id)) as records:
+                async for found in records:
+                    if found.extent.offset != segment.end:
+                        break
+                    segment.end += found.extent.length_bytes
             volume._open_segment = segment
         return volume
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "SeedFailed", "run_seed"]
 
-LIVES = (1, 1, 2, 2)
+LIVES = (1, 1, 2)
 ENDINGS = (None, FaultKind.KILL, FaultKind.KILL, FaultKind.POWER_CUT, FaultKind.POWER_CUT)
 CLIENTS = (1, 2, 3)
 STEPS = (2, 3, 4)
