@@ -16,6 +16,8 @@ from appliance.catalog.errors import (
     VersionMissing,
 )
 from appliance.catalog.records import DeleteOutcome, Versioning
+from appliance.catalog.version_ids import parse_version_id
+from appliance.catalog.version_rows import NULL_VERSION_ID
 from appliance.handlers.commits import commit_manifests, commit_unit
 from appliance.handlers.documents import receive_document
 from appliance.handlers.statements import new_manifest, state_version
@@ -81,9 +83,14 @@ async def delete_object(operation: DeleteObject, request: S3Request) -> Response
     headers: list[tuple[bytes, bytes]] = []
     if outcome.is_delete_marker:
         headers.append((b"x-amz-delete-marker", b"true"))
-    if outcome.version_id is not None:
+    if outcome.version_id is not None and _was_ever_given(outcome.version_id):
         headers.append((b"x-amz-version-id", outcome.version_id.encode("ascii")))
     return Response(status=204, headers=tuple(headers))
+
+
+def _was_ever_given(version_id: str) -> bool:
+    """False for text that is no version id; not to be echoed in a header, where it may not fit."""
+    return version_id == NULL_VERSION_ID or parse_version_id(version_id) is not None
 
 
 async def delete_objects(operation: DeleteObjects, request: S3Request) -> Response:

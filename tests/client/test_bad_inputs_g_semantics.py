@@ -269,6 +269,16 @@ def test_a_bad_value_is_refused(world: World, row: Row) -> None:
     check_row(world, row)
 
 
+@pytest.mark.parametrize("text", ["line%0Abreak", "caf%C3%A9", "unheard-of"])
+def test_a_delete_of_what_is_no_version_id_is_no_error_and_does_not_echo_it(
+    world: World, text: str
+) -> None:
+    answer = world.ask(world.signed("DELETE", "kept", query=f"versionId={text}"))
+
+    assert answer.status == 204
+    assert "x-amz-version-id" not in answer.headers
+
+
 @pytest.mark.slow
 def test_of_a_hundred_racing_creations_exactly_one_wins(world: World) -> None:
     answers: list[Answer] = []
