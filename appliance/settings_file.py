@@ -43,7 +43,7 @@ ENVIRONMENT_RESERVED = frozenset(
 # Kubernetes gives every container THERMOCLINE_S3_PORT_9000_TCP_ADDR and the like for a service
 # called thermocline-s3. Source: Kubernetes, "Service": environment variables.
 _ENVIRONMENT_FOREIGN = re.compile(r"(_SERVICE_(HOST|PORT)(_.*)?|_PORT(_[0-9]+_(TCP|UDP).*)?)$")
-_VOLUME_VARIABLE = re.compile(r"([0-9]+)_(.+)")
+_VOLUME_VARIABLE = re.compile(r"([0-9]{1,9})_(.+)")
 
 
 _SQLITE = "sqlite:///"

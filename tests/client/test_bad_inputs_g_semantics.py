@@ -276,7 +276,7 @@ def test_a_delete_of_what_is_no_version_id_is_no_error_and_does_not_echo_it(
     answer = world.ask(world.signed("DELETE", "kept", query=f"versionId={text}"))
 
     assert answer.status == 204
-    assert "x-amz-version-id" not in answer.headers
+    assert answer.find("x-amz-version-id") is None
 
 
 @pytest.mark.slow

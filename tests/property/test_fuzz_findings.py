@@ -213,3 +213,13 @@ def test_a_completion_has_no_document_type_and_no_entities(document: bytes) -> N
     with pytest.raises(S3Error) as raised:
         parse_complete_upload(document)
     assert raised.value.code is S3Code.MALFORMED_XML
+
+
+def test_a_volume_variable_of_very_many_digits_is_refused_without_a_traceback(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "thermocline.toml"
+    path.touch()
+
+    with pytest.raises(SettingsInvalid, match="VOLUME_<n>_<SETTING>"):
+        load_settings(path, {f"THERMOCLINE_VOLUME_{'9' * 4400}_PATH": "/"})
