@@ -19,7 +19,7 @@ SECONDS_IN_ALL = 30.0
 TARGETS = list_targets()
 # In CI the same inputs each time, so that a change answers for itself alone. Elsewhere new ones, so
 # that the runs of a year are worth a long one; a failure prints the seed.
-SEED = 1 if os.environ.get("CI") == "true" else SystemRandom().randrange(2**32)
+SEED = 2 if os.environ.get("CI") == "true" else SystemRandom().randrange(2**32)
 
 
 @pytest.mark.slow
