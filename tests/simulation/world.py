@@ -58,7 +58,16 @@ if TYPE_CHECKING:
     from tests.simulation.loop_thread import LoopThread
     from tiers.reclaimer import Reclaimer
 
-__all__ = ["PART_BYTES_MIN", "REGION", "SECRET", "Template", "Usage", "World", "access_key_of"]
+__all__ = [
+    "LIMITS_OF_S3",
+    "PART_BYTES_MIN",
+    "REGION",
+    "SECRET",
+    "Template",
+    "Usage",
+    "World",
+    "access_key_of",
+]
 
 MIB = 1024 * 1024
 REGION = "us-east-1"
@@ -71,6 +80,16 @@ TIERS = ("ssd", "hdd")
 # Three segments of SSD, so that runs spill over; more HDD than any run fills.
 CAPACITIES = {"ssd": 26 * MIB, "hdd": 16_384 * MIB}
 APPLIANCE_UUID = uuid.UUID(int=1)
+
+LIMITS_OF_S3 = S3Limits(
+    region=REGION,
+    domains=(),
+    put_bytes_max=5 * 1024 * MIB,
+    object_bytes_max=1024 * 1024 * MIB,
+    part_bytes_min=PART_BYTES_MIN,
+    uploads_open_max=1000,
+    require_signed_payload=False,
+)
 
 Usage = tuple[int, int]
 """Bytes and objects."""
@@ -382,15 +401,7 @@ class World:
         service = make_service(
             core,
             keyring,
-            limits=S3Limits(
-                region=REGION,
-                domains=(),
-                put_bytes_max=5 * 1024 * MIB,
-                object_bytes_max=1024 * 1024 * MIB,
-                part_bytes_min=PART_BYTES_MIN,
-                uploads_open_max=1000,
-                require_signed_payload=False,
-            ),
+            limits=LIMITS_OF_S3,
             limiter=RateLimiter(),
             rates=UNLIMITED,
         )

@@ -1,8 +1,8 @@
 """One life of a simulated appliance: from a start on what the last one left to its end.
 
 Real: S3 application, handlers, key ring, catalog units and group commit, volumes, page store,
-reclaimer, scrubber. Simulated: devices, database file, time, chance, and everything that goes wrong
-(`tests.simulation.seeded.faults`).
+reclaimer, and of the scrubber what reads the newest records again. Simulated: devices, database
+file, time, chance, and everything that goes wrong (`tests.simulation.seeded.faults`).
 
 Every operation of a device and every COMMIT is an event. At an event the life may end (kill, power
 cut), and a crash image may be taken: what the devices and the catalog would be if it ended here.
@@ -20,7 +20,6 @@ import trio
 
 from appliance.assembly import Core, make_keyring, make_reclaimer, make_scrubber, make_service
 from appliance.catalog.settings import begin_epoch
-from appliance.handlers.request import S3Limits
 from appliance.http.asgi import S3Application
 from appliance.objects.buffers import RequestBuffers
 from appliance.rate import UNLIMITED, RateLimiter
@@ -35,7 +34,7 @@ from hal.segment import format_segment_name
 from hal.volume import Volume
 from tests.simulation.seeded.database import CommitFate
 from tests.simulation.seeded.faults import ERRNOS, FaultKind, make_error
-from tests.simulation.world import APPLIANCE_UUID, GRACE_S, PART_BYTES_MIN, REGION
+from tests.simulation.world import APPLIANCE_UUID, GRACE_S, LIMITS_OF_S3
 from tiers.page_store import PageStore
 from tiers.volume_scrub import ScrubPlan
 
@@ -254,15 +253,7 @@ class Life:
         service = make_service(
             self.core,
             self.keyring,
-            limits=S3Limits(
-                region=REGION,
-                domains=(),
-                put_bytes_max=64 * MIB,
-                object_bytes_max=1024 * MIB,
-                part_bytes_min=PART_BYTES_MIN,
-                uploads_open_max=1000,
-                require_signed_payload=False,
-            ),
+            limits=LIMITS_OF_S3,
             limiter=RateLimiter(),
             rates=UNLIMITED,
         )
