@@ -1,7 +1,8 @@
 """What this package needs of a catalog, as small protocols of plain values.
 
-The SQL implementations are `appliance.catalog.ledger` and `scrub_ledger`, the in-memory ones
-`tiers.memory_ledger` and `memory_scrub_ledger`; one contract suite holds both of each.
+The SQL implementations are `appliance.catalog.ledger`, `scrub_ledger` and `move_ledger`, the
+in-memory ones `tiers.memory_ledger`, `memory_scrub_ledger` and `memory_move_ledger`; one contract
+suite holds both of each.
 A `ScrubLedger` is a `RecheckLedger` too. Every call may raise `LedgerUnavailable`.
 """
 
@@ -11,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from hal.records import BodyId, Extent, SegmentRef, VolumeId
-    from tiers.records import StoredPage
+    from tiers.move_records import MovablePage, PageFlip, PageMove
+    from tiers.records import PageId, StoredPage
     from tiers.scrub_records import (
         QuarantinedPage,
         ScrubEntry,
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
         SegmentLoad,
     )
 
-__all__ = ["DeadExtent", "DeadLedger", "RecheckLedger", "ScrubLedger"]
+__all__ = ["DeadExtent", "DeadLedger", "MoveLedger", "RecheckLedger", "ScrubLedger"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,4 +157,54 @@ class RecheckLedger(Protocol):
 
     async def store_rechecked_epoch(self, epoch: int) -> None:
         """Remember how far the look came; durable on return."""
+        ...
+
+
+class MoveLedger(Protocol):
+    """Which pages may move, and their new places.
+
+    `flip` and `prune_moves` are one durable commit each; the records that a flip names are on
+    stable storage before it is called.
+    """
+
+    async def find_pages(self, page_ids: Collection[PageId]) -> Mapping[PageId, MovablePage]:
+        """Those of the pages that live and are not in quarantine, with places and owners."""
+        ...
+
+    async def list_pages(
+        self, volume_id: VolumeId, *, place: ScrubPlace, limit: int
+    ) -> Sequence[MovablePage]:
+        """Pages whose first place is on a volume, at `place` and behind it, by place."""
+        ...
+
+    async def list_shadows(
+        self, volume_id: VolumeId, *, place: ScrubPlace, limit: int
+    ) -> Sequence[MovablePage]:
+        """Pages whose shadow is on a volume, at `place` and behind it, by the shadow's place."""
+        ...
+
+    async def flip(self, flips: Sequence[PageFlip], *, at_us: int) -> Sequence[bool]:
+        """Set pages to their new places where nothing happened to them meanwhile; which of them.
+
+        Places that a page leaves wait for their punch (`DeadLedger.list_dead_extents`). The new
+        place of a flip that did not hold is named by nothing: it is the caller's to give back.
+        """
+        ...
+
+    async def list_moves(
+        self, body_id: BodyId, page_index: int, *, limit: int
+    ) -> Sequence[PageMove]:
+        """The last moves of a page, newest first."""
+        ...
+
+    async def prune_moves(self, *, before_us: int, limit: int) -> int:
+        """Forget moves of before a moment, oldest first; how many."""
+        ...
+
+    async def load_paused(self) -> bool:
+        """Whether moves are paused by an operator."""
+        ...
+
+    async def store_paused(self, *, is_paused: bool) -> None:
+        """Remember whether moves are paused."""
         ...

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NewType
 
 if TYPE_CHECKING:
     from hal.records import BodyId, Extent
 
-__all__ = ["PAGE_BYTES_MAX", "StoredPage"]
+__all__ = ["PAGE_BYTES_MAX", "PageId", "StoredPage", "count_pages", "make_page_id"]
 
 PAGE_BYTES_MAX = 4 * 1024 * 1024  # DESIGN: the unit of checksum, placement, temperature and move
+
+PageId = NewType("PageId", int)
+"""A page's number in the appliance, wherever it lies: its body's id plus its index.
+
+A body takes as many ids as it has pages, so pages that were written together have numbers side by
+side; a column indexed by them is dense (docs/decisions/0015-page-ids.md)."""
+
+
+def count_pages(size_bytes: int) -> int:
+    """Pages of a body of so many bytes; an empty body has one."""
+    return max(1, -(-size_bytes // PAGE_BYTES_MAX))
+
+
+def make_page_id(body_id: BodyId, page_index: int) -> PageId:
+    """The id of a body's page."""
+    return PageId(body_id + page_index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +48,8 @@ class StoredPage:
     blake3: bytes
     extent: Extent
     generation: int = 0
+
+    @property
+    def page_id(self) -> PageId:
+        """The page's number, the same wherever it moves."""
+        return make_page_id(self.body_id, self.page_index)

@@ -41,7 +41,7 @@ __all__ = [
     "counters",
     "dead_extents",
     "metadata",
-    "moves",
+    "page_moves",
     "page_shadows",
     "pages",
     "part_bodies",
@@ -215,6 +215,13 @@ Index(
     sqlite_where=and_(versions.c.is_null_version, ~versions.c.is_current),
     postgresql_where=and_(versions.c.is_null_version, ~versions.c.is_current),
 )
+# From a page to its owner: moves, plans and reports ask the policy about a body's object.
+Index(
+    "ix_versions_body_id",
+    versions.c.body_id,
+    sqlite_where=versions.c.body_id.is_not(None),
+    postgresql_where=versions.c.body_id.is_not(None),
+)
 
 version_bodies = Table(
     "version_bodies",
@@ -225,6 +232,7 @@ version_bodies = Table(
     Column("size_bytes", _BIG, nullable=False),
     Column("part_number", Integer),
     Column("part_checksum", Text),
+    Index(None, "body_id"),
     sqlite_with_rowid=False,
 )
 
@@ -327,6 +335,7 @@ part_bodies = Table(
     ForeignKeyConstraint(
         ["upload_number", "part_number"], [parts.c.upload_number, parts.c.part_number]
     ),
+    Index(None, "body_id"),
     sqlite_with_rowid=False,
 )
 
@@ -343,20 +352,24 @@ dead_extents = Table(
     sqlite_autoincrement=True,
 )
 
-moves = Table(
-    "moves",
+# The journal of moves: for people and reports. Nothing depends on it, and it is pruned by age.
+page_moves = Table(
+    "page_moves",
     metadata,
-    Column("body_id", _BIG, primary_key=True),
-    Column("page_index", Integer, primary_key=True),
-    Column("generation", Integer, nullable=False),
-    Column("volume_id", SmallInteger, nullable=False),
-    Column("segment_id", _BIG, nullable=False),
-    Column("segment_offset", _BIG, nullable=False),
-    Column("record_bytes", Integer, nullable=False),
-    Column("state", Text, nullable=False),
+    Column("move_id", _BIG, primary_key=True),
+    Column("body_id", _BIG, nullable=False),
+    Column("page_index", Integer, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("rule", Text, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("started_us", _BIG, nullable=False),
-    sqlite_with_rowid=False,
+    Column("plan", Text),
+    Column("from_volume", SmallInteger, nullable=False),
+    Column("to_volume", SmallInteger, nullable=False),
+    Column("record_bytes", Integer, nullable=False),
+    Column("at_us", _BIG, nullable=False),
+    Index(None, "body_id", "page_index"),
+    Index(None, "at_us"),
+    sqlite_autoincrement=True,
 )
 
 # No key to `pages`: reclaim forgets a page without asking here, and the scrub prunes what is left.

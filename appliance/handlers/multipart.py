@@ -231,7 +231,9 @@ async def store_part(
     written = await services.writer.write_body(
         BodyRequest(
             tenant_id=upload.tenant_id,
-            body_id=services.body_ids.take(),
+            body_id=services.body_ids.take(
+                services.limits.put_bytes_max if plan.decoded_bytes is None else plan.decoded_bytes
+            ),
             plan=plan,
             verified=request.verified,
             stored_algorithm=algorithm,

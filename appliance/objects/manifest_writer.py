@@ -153,7 +153,7 @@ class ManifestWriter:
         else:
             payload = encode_manifest(manifest)
         assert len(payload) <= PAGE_BYTES_MAX
-        body_id = self._body_ids.take()
+        body_id = self._body_ids.take(len(payload))
         buffer = await self._buffers.acquire(
             record_bytes(payload_bytes=len(payload), annex_bytes=0)
         )
