@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from hal.records import Capacity, DeviceFacts
+    from hal.records import Capacity, DeviceFacts, FileMap
 
 __all__ = ["Device", "DeviceStatistics"]
 
@@ -136,6 +136,14 @@ class Device(Protocol):
 
     async def measure_capacity(self) -> Capacity:
         """Room on the underlying file system, now."""
+        ...
+
+    async def map_file(self, name: str) -> FileMap:
+        """Which parts of the file have blocks, and what it takes of the file system, now.
+
+        Raises:
+            DeviceError: There is no such file, or it has no map.
+        """
         ...
 
     def statistics(self) -> DeviceStatistics:

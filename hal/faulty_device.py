@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from hal.device import Device, DeviceStatistics
     from hal.errors import HalError
-    from hal.records import Capacity, DeviceFacts
+    from hal.records import Capacity, DeviceFacts, FileMap
 
 __all__ = ["Fault", "FaultyDevice", "Operation", "OperationKind", "fail_nth"]
 
@@ -40,6 +40,7 @@ class OperationKind(Enum):
     TRUNCATE = "truncate"
     REMOVE = "remove"
     MEASURE = "measure"
+    MAP = "map"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +240,13 @@ class FaultyDevice:
         capacity = await self._inner.measure_capacity()
         _end(fault)
         return capacity
+
+    async def map_file(self, name: str) -> FileMap:
+        """See `Device.map_file`."""
+        fault = await self._begin(OperationKind.MAP, name)
+        found = await self._inner.map_file(name)
+        _end(fault)
+        return found
 
     def statistics(self) -> DeviceStatistics:
         """The inner device's counts: failed operations that were not done are not in them."""

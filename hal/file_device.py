@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from hal.records import Capacity, DeviceFacts
+    from hal.records import Capacity, DeviceFacts, FileMap
 
 __all__ = ["FileDevice"]
 
@@ -211,6 +211,11 @@ class FileDevice:
     async def measure_capacity(self) -> Capacity:
         """See `Device.measure_capacity`."""
         return await self._run(lambda: posix.measure_capacity(self._path))
+
+    async def map_file(self, name: str) -> FileMap:
+        """See `Device.map_file`."""
+        _check_name(name)
+        return await self._run(lambda: posix.map_file(self._path / name))
 
     def statistics(self) -> DeviceStatistics:
         """See `Device.statistics`."""

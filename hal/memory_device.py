@@ -26,7 +26,7 @@ from hal.device import DeviceStatistics
 from hal.errors import DeviceError, DeviceFailed, DeviceFull, MediumError
 from hal.geometry import RECORD_ALIGNMENT_BYTES, is_aligned
 from hal.memory_file import CrashLot, MemoryFile
-from hal.records import Capacity, DeviceFacts
+from hal.records import Capacity, DeviceFacts, FileMap
 
 if TYPE_CHECKING:
     import random  # noqa: TID251  # the type only: instances are passed in
@@ -172,6 +172,11 @@ class MemoryDevice:
         """See `Device.measure_capacity`."""
         await self._begin()
         return Capacity(total_bytes=self._capacity_bytes, free_bytes=self._free_bytes())
+
+    async def map_file(self, name: str) -> FileMap:
+        """See `Device.map_file`."""
+        await self._begin()
+        return self._load(name).map()
 
     def statistics(self) -> DeviceStatistics:
         """See `Device.statistics`; durations are zero."""

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from hal.geometry import RECORD_ALIGNMENT_BYTES as BLOCK_BYTES
+from hal.records import FileMap
 
 if TYPE_CHECKING:
     import random  # noqa: TID251  # the type only: instances are passed in
@@ -114,6 +115,19 @@ class MemoryFile:
     def allocated_bytes(self) -> int:
         """What the file takes of the device: its size without holes."""
         return self._image.size_bytes - len(self._image.holes) * BLOCK_BYTES
+
+    def map(self) -> FileMap:
+        """What is no hole; nothing is taken beside it."""
+        holes = self._image.holes
+        ranges: list[tuple[int, int]] = []
+        first = 0
+        for hole in (*sorted(holes), _block(self.size_bytes)):
+            if hole * BLOCK_BYTES > first:
+                ranges.append((first, hole * BLOCK_BYTES))
+            first = (hole + 1) * BLOCK_BYTES
+        return FileMap(
+            size_bytes=self.size_bytes, taken_bytes=self.allocated_bytes, ranges=tuple(ranges)
+        )
 
     def missing_bytes(self, offset: int, length_bytes: int) -> int:
         """How much room a write there would take anew."""

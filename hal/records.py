@@ -10,6 +10,7 @@ __all__ = [
     "Capacity",
     "DeviceFacts",
     "Extent",
+    "FileMap",
     "SegmentId",
     "SegmentRef",
     "VolumeId",
@@ -50,6 +51,29 @@ class Capacity:
 
     total_bytes: int
     free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileMap:
+    """Which parts of a file have blocks, and what the file system counts for it.
+
+    Attributes:
+        size_bytes: Apparent size; holes count.
+        taken_bytes: All blocks that the file system charges to the file, those of its own that say
+            where the others lie among them.
+        ranges: First byte and end of every part that has blocks, ascending, apart from each other,
+            within the size. What lies between them is a hole. Preallocated blocks that were never
+            written count as well.
+    """
+
+    size_bytes: int
+    taken_bytes: int
+    ranges: tuple[tuple[int, int], ...]
+
+    @property
+    def mapped_bytes(self) -> int:
+        """How much of the size has blocks."""
+        return sum(end - first for first, end in self.ranges)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -21,7 +21,7 @@ import trio
 
 from hal.errors import DeviceFailed, HalError, VolumeForeign
 from hal.geometry import RECORD_BYTES_MAX, is_aligned
-from hal.records import Capacity, DeviceFacts, Extent, SegmentId, VolumeId
+from hal.records import Capacity, DeviceFacts, Extent, FileMap, SegmentId, VolumeId
 from hal.segment import (
     EPOCH_SHIFT,
     SEGMENT_HEADER_BYTES,
@@ -452,6 +452,16 @@ class Volume:
     def list_segments(self) -> list[SegmentFacts]:
         """Every known segment, by id."""
         return self._table.list_facts()
+
+    async def map_segment(self, segment_id: SegmentId) -> FileMap:
+        """Which parts of a segment's file have blocks, now.
+
+        Raises:
+            MediumError: There is no such segment.
+            DeviceError: Its map cannot be read, or it was removed meanwhile.
+        """
+        segment = await self._table.load(segment_id)
+        return await self._device.map_file(segment.name)
 
     async def refresh(self) -> None:
         """Look at the device for segments that other processes made or removed."""

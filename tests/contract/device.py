@@ -172,7 +172,9 @@ class DeviceContract:
             await device.truncate("a", BLOCK)
         with pytest.raises(DeviceError):
             await device.remove_file("a")
-        assert device.statistics().errors == 6
+        with pytest.raises(DeviceError):
+            await device.map_file("a")
+        assert device.statistics().errors == 7
         assert await device.list_files() == {}
 
     async def test_a_read_over_the_end_is_a_medium_error_that_says_where(
@@ -202,6 +204,24 @@ class DeviceContract:
 
         assert target == b"x" * BLOCK + bytes(BLOCK) + b"x" * BLOCK
         assert await device.list_files() == {"a": 3 * BLOCK}
+
+    async def test_a_map_names_what_has_blocks_and_leaves_the_holes_out(
+        self, device: Device
+    ) -> None:
+        await device.create_file("a", size_bytes=8 * BLOCK)
+        await device.write("a", 0, aligned(b"x" * 4 * BLOCK))
+        whole = await device.map_file("a")
+        await device.punch("a", BLOCK, BLOCK)
+        await device.punch("a", 5 * BLOCK, BLOCK)
+        await device.flush("a")
+
+        found = await device.map_file("a")
+
+        assert whole.ranges == ((0, 8 * BLOCK),)
+        assert found.ranges == ((0, BLOCK), (2 * BLOCK, 5 * BLOCK), (6 * BLOCK, 8 * BLOCK))
+        assert found.size_bytes == 8 * BLOCK
+        assert found.mapped_bytes == 6 * BLOCK
+        assert found.taken_bytes >= found.mapped_bytes
 
     async def test_a_truncated_file_keeps_its_beginning(self, device: Device) -> None:
         await device.create_file("a", size_bytes=3 * BLOCK)

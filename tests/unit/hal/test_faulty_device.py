@@ -47,6 +47,7 @@ async def perform_each(device: FaultyDevice) -> list[OperationKind]:
         (OperationKind.PUNCH, lambda: device.punch("a", 0, BLOCK)),
         (OperationKind.TRUNCATE, lambda: device.truncate("a", BLOCK)),
         (OperationKind.MEASURE, device.measure_capacity),
+        (OperationKind.MAP, lambda: device.map_file("a")),
         (OperationKind.REMOVE, lambda: device.remove_file("a")),
     ]
     failed = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -256,3 +257,51 @@ def test_a_name_that_finds_no_room_is_device_full(
 def test_new_files_are_the_servers_alone(descriptor: int, path: Path) -> None:
     assert descriptor >= 0
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_map_of_many_extents_is_read_to_its_end(
+    descriptor: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posix, "_FIEMAP_EXTENTS", 8)
+    blocks = 50
+    posix.preallocate(descriptor, blocks * BLOCK, path)
+    for block in range(1, blocks, 2):
+        posix.punch(descriptor, block * BLOCK, BLOCK, path)
+
+    found = posix.map_file(path)
+
+    assert found.size_bytes == blocks * BLOCK
+    assert found.ranges == tuple(
+        (block * BLOCK, (block + 1) * BLOCK) for block in range(0, blocks, 2)
+    )
+    assert found.taken_bytes >= found.mapped_bytes == blocks // 2 * BLOCK
+
+
+def test_a_file_system_without_a_map_is_asked_for_data_and_holes(
+    descriptor: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    os.pwrite(descriptor, b"x" * BLOCK, 0)
+    os.pwrite(descriptor, b"x" * BLOCK, 2 * BLOCK)
+    os.ftruncate(descriptor, 5 * BLOCK)
+
+    found = posix.map_file(path)
+
+    assert found.ranges == ((0, BLOCK), (2 * BLOCK, 3 * BLOCK))
+    assert found.size_bytes == 5 * BLOCK
+
+
+def test_a_map_that_fails_is_a_device_error(
+    descriptor: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    os.pwrite(descriptor, b"x" * BLOCK, 0)
+
+    with pytest.raises(DeviceError, match=r"cannot map file: .*broken"):
+        posix.map_file(path)
