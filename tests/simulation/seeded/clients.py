@@ -339,7 +339,7 @@ class Client:
             node.findtext("Key"): (node.findtext("ETag") or "").strip('"')
             for node in answer.xml().iter("Contents")
         }
-        for key in KEYS:
+        for key in (*KEYS, SLOW_KEY):
             etag = found.pop(key.decode(), None)
             content = None if etag is None else self._history.contents.get(etag, etag.encode())
             register = self._history.register(name._replace(key=key))
