@@ -50,12 +50,16 @@ __all__ = [
     "quarantined_pages",
     "scrub_passes",
     "settings",
+    "tenant_samples",
     "tenants",
     "uploads",
+    "usage_months",
+    "usage_stored",
     "users",
     "version_bodies",
     "version_sequence",
     "versions",
+    "volume_samples",
     "volumes",
 ]
 
@@ -214,6 +218,13 @@ Index(
     unique=True,
     sqlite_where=and_(versions.c.is_null_version, ~versions.c.is_current),
     postgresql_where=and_(versions.c.is_null_version, ~versions.c.is_current),
+)
+# Of what has no bytes of its own; reports tell it apart from what a tenant stored.
+Index(
+    "ix_versions_manifest_body_id",
+    versions.c.manifest_body_id,
+    sqlite_where=versions.c.manifest_body_id.is_not(None),
+    postgresql_where=versions.c.manifest_body_id.is_not(None),
 )
 # From a page to its owner: moves, plans and reports ask the policy about a body's object.
 Index(
@@ -439,6 +450,59 @@ Index(
     unique=True,
     sqlite_where=_active_overlay,
     postgresql_where=_active_overlay,
+)
+
+# What capacity reports know of the past: one sample an hour, later one a day. All rows of a sample
+# have the same moment, by which they are read and thinned out.
+volume_samples = Table(
+    "volume_samples",
+    metadata,
+    Column("at_us", _BIG, primary_key=True, autoincrement=False),
+    Column("volume_id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("tier", Text, nullable=False),
+    Column("total_bytes", _BIG, nullable=False),
+    Column("free_bytes", _BIG, nullable=False),
+    Column("live_bytes", _BIG, nullable=False),
+    Column("shadow_bytes", _BIG, nullable=False),
+    Column("dead_bytes", _BIG, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tenant_samples = Table(
+    "tenant_samples",
+    metadata,
+    Column("at_us", _BIG, primary_key=True, autoincrement=False),
+    Column("tenant_id", _BIG, ForeignKey(tenants.c.tenant_id), primary_key=True),
+    Column("tier", Text, primary_key=True),
+    Column("logical_bytes", _BIG, nullable=False),
+    Column("physical_bytes", _BIG, nullable=False),
+    Index(None, "tenant_id"),
+    sqlite_with_rowid=False,
+)
+
+# For bills: what a tenant asked for in a month (as 202611), and what it kept on a tier.
+usage_months = Table(
+    "usage_months",
+    metadata,
+    Column("tenant_id", _BIG, ForeignKey(tenants.c.tenant_id), primary_key=True),
+    Column("month", Integer, primary_key=True, autoincrement=False),
+    Column("reads", _BIG, nullable=False),
+    Column("writes", _BIG, nullable=False),
+    Column("lists", _BIG, nullable=False),
+    Column("deletes", _BIG, nullable=False),
+    Column("received_bytes", _BIG, nullable=False),
+    Column("sent_bytes", _BIG, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+usage_stored = Table(
+    "usage_stored",
+    metadata,
+    Column("tenant_id", _BIG, ForeignKey(tenants.c.tenant_id), primary_key=True),
+    Column("month", Integer, primary_key=True, autoincrement=False),
+    Column("tier", Text, primary_key=True),
+    Column("byte_hours", _BIG, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 audit = Table(

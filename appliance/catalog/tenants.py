@@ -183,7 +183,7 @@ def set_quota(connection: Connection, *, tenant_id: TenantId, limits: QuotaLimit
 
 
 def delete_tenant(connection: Connection, *, tenant_id: TenantId) -> None:
-    """Remove a tenant that owns no buckets, with its users, keys and overlays.
+    """Remove a tenant that owns no buckets, with its users, keys, overlays and counts of usage.
 
     Raises:
         NoSuchTenant: It does not exist.
@@ -194,8 +194,13 @@ def delete_tenant(connection: Connection, *, tenant_id: TenantId) -> None:
         raise TenantNotEmpty(name, bucket_count=bucket_count)
     connection.execute(delete(tables.access_keys).where(_k.tenant_id == tenant_id))
     connection.execute(delete(tables.users).where(_u.tenant_id == tenant_id))
-    overlays = tables.policy_revisions
-    connection.execute(delete(overlays).where(overlays.c.tenant_id == tenant_id))
+    for owned in (
+        tables.policy_revisions,
+        tables.tenant_samples,
+        tables.usage_months,
+        tables.usage_stored,
+    ):
+        connection.execute(delete(owned).where(owned.c.tenant_id == tenant_id))
     connection.execute(delete(tables.tenants).where(_t.tenant_id == tenant_id))
     advance_counter(connection, KEYRING_REVISION)
 
