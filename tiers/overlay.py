@@ -11,14 +11,26 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tiers.errors import PolicyInvalid
-from tiers.policy import Budget, Demote, Exclude, Managed, Pin, Policy, Promote, Rate, Rule
+from tiers.policy import (
+    Budget,
+    Demote,
+    Exclude,
+    Filter,
+    Managed,
+    Pin,
+    Policy,
+    Promote,
+    Rate,
+    Rule,
+)
 from tiers.policy_file import read_budget, read_document, read_rules, take_version
 from tiers.policy_rules import check_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tiers.policy_reader import FaultList, Table
+    from tiers.toml_positions import Path
 
 __all__ = ["parse_overlay"]
 
@@ -48,18 +60,46 @@ def parse_overlay(data: bytes, *, tenant: str, base: Policy, file: str = "overla
     rules = read_rules(root, tiers, {window.name for window in base.windows})
     only = "is the appliance's alone: an overlay has version, budget and rules"
     root.finish(hints=dict.fromkeys(("tier", "heat", "window"), only))
-    narrowed = [
-        _confine(number, rule, tenant, base, faults)
-        for number, rule in enumerate(rules)
+    if rules and _is_end(rules[-1]):
         # The overlay's own end of the list: the policy's rules go on from there.
-        if rule.action != Managed()
-    ]
+        rules = rules[:-1]
+    narrowed = [_confine(number, rule, tenant, base, faults) for number, rule in enumerate(rules)]
     together = [*narrowed, *base.rules]
     if not faults.faults:
-        check_rules(together, tiers, faults, tier_bytes=None)
+        check_rules(together, tiers, _OwnFaults(faults, together, len(narrowed)), tier_bytes=None)
     if faults.faults:
         raise PolicyInvalid(file, faults.faults)
     return replace(base, budget=budget, rules=tuple(together))
+
+
+class _OwnFaults:
+    """Notes faults of a joint list of rules in the overlay's file; see `RuleFaults`.
+
+    Where the policy's part of the list is at fault, an overlay's rule made it so: the fault is the
+    file's as a whole and names the policy's rule. What the policy is doubted for is not repeated.
+    """
+
+    def __init__(self, faults: FaultList, rules: Sequence[Rule], own_count: int) -> None:
+        self._faults = faults
+        self._rules = rules
+        self._own_count = own_count
+
+    def refuse(self, path: Path, rule: str, *, at_value: bool = False) -> None:
+        number = path[1] if len(path) > 1 else 0
+        if isinstance(number, int) and number >= self._own_count:
+            key = ".".join(str(step) for step in path[2:])
+            name = f"rule {self._rules[number].id} of the policy"
+            self._faults.refuse(("rule",), f"{name}{f', {key}' if key else ''}: {rule}")
+            return
+        self._faults.refuse(path, rule, at_value=at_value)
+
+    def warn(self, path: Path, rule: str) -> None:
+        if isinstance(path[1], int) and path[1] < self._own_count:
+            self._faults.warn(path, rule)
+
+
+def _is_end(rule: Rule) -> bool:
+    return rule.filter == Filter() and isinstance(rule.action, Managed)
 
 
 def _check_budget(budget: Budget, base: Budget, table: Table) -> None:
@@ -117,6 +157,7 @@ def _iter_widenings(rule: Rule, base: Policy) -> Iterator[tuple[str, str]]:
         case Promote() as promote:
             known = [other for other in _overlapping(rule, base) if isinstance(other, Promote)]
             yield from _widened_promotion(promote, known)
+            yield from _widened_reach(rule, promote, base)
         case Demote() as demote:
             hops = [other for other in _overlapping(rule, base) if isinstance(other, Demote)]
             yield from _widened_demotion(demote, hops)
@@ -166,6 +207,19 @@ def _widened_promotion(own: Promote, known: list[Promote]) -> Iterator[tuple[str
         ):
             if is_wider:
                 yield key, f"an overlay may only narrow: {limit}, as in the policy"
+
+
+def _widened_reach(rule: Rule, own: Promote, base: Policy) -> Iterator[tuple[str, str]]:
+    """Pages that the policy does not let rise, an overlay cannot let rise either."""
+    hops = [
+        other
+        for other in base.rules
+        if isinstance(other.action, Promote)
+        and (other.action.source, other.action.target) == (own.source, own.target)
+        and not other.filter.excludes(rule.filter)
+    ]
+    if hops and not any(other.filter.covers(rule.filter) for other in hops):
+        yield "filter", f"matches pages that rule {hops[0].id} of the policy does not promote"
 
 
 def _widened_demotion(own: Demote, known: list[Demote]) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ itself is valid.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tiers.policy import Demote, Filter, Managed, Pin, Promote, Transition, Weight
 from tiers.units import format_size
@@ -15,17 +15,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tiers.policy import Rule, Tier
-    from tiers.policy_reader import FaultList
+    from tiers.toml_positions import Path
 
-__all__ = ["PIN_SHARE_MAX", "check_rules"]
+__all__ = ["PIN_SHARE_MAX", "RuleFaults", "check_rules"]
 
 PIN_SHARE_MAX = 0.8  # of a tier: the rest must suffice for what is hot without being pinned
+
+
+class RuleFaults(Protocol):
+    """Where faults and doubts about a list of rules are noted; see `policy_reader.FaultList`."""
+
+    def refuse(self, path: Path, rule: str, *, at_value: bool = False) -> None:
+        """Note a fault at a key, or at its value; paths begin with `rule` and its number."""
+        ...
+
+    def warn(self, path: Path, rule: str) -> None:
+        """Note a doubt."""
+        ...
 
 
 def check_rules(
     rules: Sequence[Rule],
     tiers: Mapping[str, Tier],
-    faults: FaultList,
+    faults: RuleFaults,
     *,
     tier_bytes: Mapping[str, int] | None,
 ) -> None:
@@ -43,7 +55,7 @@ def check_rules(
     _warn_of_unreachable(rules, tiers, faults)
 
 
-def _check_end(rules: Sequence[Rule], faults: FaultList) -> None:
+def _check_end(rules: Sequence[Rule], faults: RuleFaults) -> None:
     last = rules[-1] if rules else None
     if last is None or last.filter != Filter() or not isinstance(last.action, Managed):
         path = ("rule", len(rules) - 1) if rules else ("rule",)
@@ -53,7 +65,7 @@ def _check_end(rules: Sequence[Rule], faults: FaultList) -> None:
 
 
 def _check_promotion(
-    number: int, rule: Rule, promote: Promote, rules: Sequence[Rule], faults: FaultList
+    number: int, rule: Rule, promote: Promote, rules: Sequence[Rule], faults: RuleFaults
 ) -> None:
     """What leads a page up must not meet what leads it down again at once."""
     if not 0.0 < promote.stop_above < 1.0:
@@ -81,7 +93,7 @@ def _check_promotion(
                 pass
 
 
-def _refuse_hottest(number: int, source: str, rules: Sequence[Rule], faults: FaultList) -> None:
+def _refuse_hottest(number: int, source: str, rules: Sequence[Rule], faults: RuleFaults) -> None:
     back = [
         rule.id
         for rule in rules
@@ -97,7 +109,7 @@ def _refuse_hottest(number: int, source: str, rules: Sequence[Rule], faults: Fau
 
 
 def _check_fill(
-    number: int, promote: Promote, demote_id: str, demote: Demote, faults: FaultList
+    number: int, promote: Promote, demote_id: str, demote: Demote, faults: RuleFaults
 ) -> None:
     if promote.stop_above <= demote.thresholds.high:
         faults.refuse(
@@ -109,7 +121,7 @@ def _check_fill(
 
 
 def _check_pins(
-    rules: Sequence[Rule], faults: FaultList, tier_bytes: Mapping[str, int] | None
+    rules: Sequence[Rule], faults: RuleFaults, tier_bytes: Mapping[str, int] | None
 ) -> None:
     sums: dict[str, int] = {}
     for number, rule in enumerate(rules):
@@ -133,7 +145,7 @@ def _check_pins(
 
 
 def _warn_of_unreachable(
-    rules: Sequence[Rule], tiers: Mapping[str, Tier], faults: FaultList
+    rules: Sequence[Rule], tiers: Mapping[str, Tier], faults: RuleFaults
 ) -> None:
     for number, rule in enumerate(rules[:-1]):
         earlier = [

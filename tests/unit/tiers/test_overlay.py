@@ -105,6 +105,54 @@ def test_what_widens_is_refused(text: str, message: str) -> None:
     assert any(message in line for line in refusals(text)), refusals(text)
 
 
+def test_an_overlay_promotes_nothing_that_the_policy_does_not() -> None:
+    base = parse_policy(FULL.encode()).policy
+    wide = MOVE_UP + "insertion_threshold = 2\nstop_above = 0.88\n"
+    narrow = wide.replace("from_pool", 'filter = { tag = { retention = "hot" } }\nfrom_pool')
+
+    parse_overlay((VERSION + narrow).encode(), tenant="acme", base=base)
+    with pytest.raises(PolicyInvalid, match="matches pages that rule promote of the policy does"):
+        parse_overlay((VERSION + wide).encode(), tenant="acme", base=base)
+
+
+def test_a_managed_rule_with_a_filter_is_kept_and_the_end_is_not() -> None:
+    text = (
+        '[[rule]]\nid = "stay"\nfilter = { prefix = "s/" }\nmanaged = true\n'
+        '[[rule]]\nid = "end"\nmanaged = true\n'
+    )
+    made = parse_overlay((VERSION + text).encode(), tenant="acme", base=BASE)
+
+    facts = RuleFacts(tier="ssd", tenant="acme", key="s/1")
+    assert evaluate(made, facts).sink.id == "stay"
+    assert [rule.id for rule in made.rules].count("end") == 0
+
+
+def test_a_contradiction_is_named_where_the_overlay_has_it() -> None:
+    stay = '[[rule]]\nid = "stay"\nfilter = { prefix = "s/" }\nmanaged = true\n'
+    down = MOVE_DOWN + "threshold = { high = 0.5, low = 0.4, premigrate = 0.3 }\n"
+    up = MOVE_UP.replace("mine", "up") + "insertion_threshold = 2\nstop_above = 0.4\n"
+
+    [first, second] = refusals(stay + down + up)
+
+    assert first.startswith("o:16:14: rule[3].stop_above: 0.4 must be above high of rule mine")
+    assert second.startswith("o:16:14: rule[3].stop_above: 0.4 must be above high of rule demote")
+
+
+def test_a_rule_of_the_policy_that_an_overlay_contradicts_is_named_by_its_id() -> None:
+    text = (
+        '[[rule]]\nid = "down"\nfilter = { prefix = "a/" }\nfrom_pool = "ssd"\nto_pool = "hdd"\n'
+        '[[rule]]\nid = "up"\nfilter = { prefix = "b/" }\nfrom_pool = "hdd"\nto_pool = "ssd"\n'
+        'stop_above = 0.5\n[[rule]]\nid = "default"\nmanaged = true\n'
+    )
+    base = parse_policy((VERSION + text).encode()).policy
+
+    with pytest.raises(PolicyInvalid) as caught:
+        parse_overlay((VERSION + MOVE_DOWN).encode(), tenant="acme", base=base, file="o")
+
+    expected = "rule: rule up of the policy, stop_above: 0.5 must be above high of rule mine (0.95)"
+    assert expected in str(caught.value)
+
+
 def test_a_pin_within_the_policys_own_is_narrow() -> None:
     text = (
         VERSION
