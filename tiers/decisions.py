@@ -66,6 +66,10 @@ class Action(enum.StrEnum):
     RELEASE = "release"
     """Demotion of a page with a copy below: nothing is written."""
     PREMIGRATE = "premigrate"
+    DROP_SHADOW = "drop_shadow"
+    """The copy below is given up, the page stays where it is: nothing is written."""
+    DRAIN = "drain"
+    """Copied off a volume that is to be emptied."""
     STAY = "stay"
 
 
