@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import NewType
 
@@ -14,6 +15,7 @@ __all__ = [
     "SegmentId",
     "SegmentRef",
     "VolumeId",
+    "WriteStream",
 ]
 
 VolumeId = NewType("VolumeId", int)
@@ -24,6 +26,15 @@ SegmentId = NewType("SegmentId", int)
 
 BodyId = NewType("BodyId", int)
 """`boot_epoch << 32 | counter`: never used twice, known before the first record is written."""
+
+
+class WriteStream(enum.Enum):
+    """Who writes; each has an open segment of its own on a volume, so that runs stay whole."""
+
+    FOREGROUND = "foreground"
+    """New bodies, in the order in which they arrive."""
+    MOVES = "moves"
+    """Pages that move, in runs: what lies together is read together (TIERING 4.7)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

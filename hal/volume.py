@@ -1,9 +1,9 @@
 """A formatted device: records appended to segments, read, flushed, punched.
 
-Segments are append-only. One is open at a time; it is preallocated, its header written and its name
-made durable before the first record goes in. Segments of an earlier start, or of another process on
-the same volume, are only read and punched, never appended to: what lies behind their last record is
-anyone's guess.
+Segments are append-only. One is open at a time for each `WriteStream` that writes; it is
+preallocated, its header written and its name made durable before the first record goes in. Segments
+of an earlier start, or of another process on the same volume, are only read and punched, never
+appended to: what lies behind their last record is anyone's guess.
 
 Extents are handed out in memory and written by their takers in any order. A taker that gives up
 leaves a hole, which a sweep frees. Nothing here knows what a record holds.
@@ -19,9 +19,17 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hal.errors import DeviceFailed, HalError, VolumeForeign
+from hal.errors import DeviceFailed, DeviceFull, HalError, VolumeForeign
 from hal.geometry import RECORD_BYTES_MAX, is_aligned
-from hal.records import Capacity, DeviceFacts, Extent, FileMap, SegmentId, VolumeId
+from hal.records import (
+    Capacity,
+    DeviceFacts,
+    Extent,
+    FileMap,
+    SegmentId,
+    VolumeId,
+    WriteStream,
+)
 from hal.segment import (
     EPOCH_SHIFT,
     SEGMENT_HEADER_BYTES,
@@ -54,6 +62,9 @@ class VolumeStatistics:
     Attributes:
         records_reserved: Extents handed out.
         reserved_bytes: Their lengths.
+        moves_reserved: Extents handed out in segments of `WriteStream.MOVES`; among
+            `records_reserved`.
+        moves_reserved_bytes: Their lengths.
         unknown_files: Names on the device that are neither segments nor the superblock.
     """
 
@@ -62,6 +73,8 @@ class VolumeStatistics:
     segments_poisoned: int
     records_reserved: int
     reserved_bytes: int
+    moves_reserved: int
+    moves_reserved_bytes: int
     unknown_files: tuple[str, ...]
 
 
@@ -90,11 +103,11 @@ class Volume:
         self._random_uuid = random_uuid
         self._now_us = now_us
         self._table = SegmentTable(device)
-        self._open_segment: KnownSegment | None = None
+        self._open_segments: dict[WriteStream, KnownSegment] = {}
         self._next_counter = 0
         self._creation_lock = trio.Lock()
-        self._records_reserved = 0
-        self._reserved_bytes = 0
+        self._records_reserved = dict.fromkeys(WriteStream, 0)
+        self._reserved_bytes = dict.fromkeys(WriteStream, 0)
 
     @staticmethod
     async def format(
@@ -220,11 +233,18 @@ class Volume:
         """What the device can do."""
         return self._device.facts
 
-    async def reserve(self, record_bytes: int) -> Extent:
+    async def reserve(
+        self, record_bytes: int, *, stream: WriteStream = WriteStream.FOREGROUND
+    ) -> Extent:
         """The next free place for a record of this length.
+
+        On a volume without room for another segment, new bodies take what is left of the moves'
+        open one as well: a PUT is refused last.
 
         Args:
             record_bytes: From `geometry.record_bytes`.
+            stream: Whose open segment; extents of one stream lie in the order of the calls, one
+                behind the other as long as the segment has room.
 
         Cancellation: nothing was handed out. Making a segment is shielded: it ends, then the
             cancellation is heard at the next checkpoint.
@@ -236,18 +256,14 @@ class Volume:
         assert is_aligned(record_bytes)
         assert 0 < record_bytes <= RECORD_BYTES_MAX
         await trio.lowlevel.checkpoint()
-        extent = self._place(record_bytes)
+        extent = self._place(record_bytes, stream)
         if extent is not None:
             return extent
         async with self._creation_lock:
             # Another task may have made room while this one waited.
-            extent = self._place(record_bytes)
+            extent = self._place(record_bytes, stream)
             if extent is None:
-                # A taker that is cancelled half-way would leave a preallocated file to nobody.
-                with trio.CancelScope(shield=True):
-                    await self._open_next_segment(record_bytes)
-                extent = self._place(record_bytes)
-            assert extent is not None, "a new segment holds any record"
+                extent = await self._place_in_next_segment(record_bytes, stream)
             return extent
 
     def settle(self, extents: Collection[Extent]) -> None:
@@ -445,9 +461,15 @@ class Volume:
             DeviceError: The tail could not be cut off; the segment is sealed all the same.
         """
         async with self._creation_lock:
-            segment, self._open_segment = self._open_segment, None
-            if segment is not None:
-                await self._seal(segment)
+            failure: HalError | None = None
+            while self._open_segments:
+                _, segment = self._open_segments.popitem()
+                try:
+                    await self._seal(segment)
+                except HalError as error:
+                    failure = failure or error
+            if failure is not None:
+                raise failure
 
     def list_segments(self) -> list[SegmentFacts]:
         """Every known segment, by id."""
@@ -474,8 +496,10 @@ class Volume:
             segments_open=states.count(SegmentState.OPEN),
             segments_sealed=states.count(SegmentState.SEALED),
             segments_poisoned=states.count(SegmentState.POISONED),
-            records_reserved=self._records_reserved,
-            reserved_bytes=self._reserved_bytes,
+            records_reserved=sum(self._records_reserved.values()),
+            reserved_bytes=sum(self._reserved_bytes.values()),
+            moves_reserved=self._records_reserved[WriteStream.MOVES],
+            moves_reserved_bytes=self._reserved_bytes[WriteStream.MOVES],
             unknown_files=self._table.unknown_files,
         )
 
@@ -487,9 +511,26 @@ class Volume:
         """Close the device. Open segments are left as they are: see `seal_open_segments`."""
         await self._device.aclose()
 
-    def _place(self, record_bytes: int) -> Extent | None:
-        """The next place in the open segment, if it has one of this length."""
-        segment = self._open_segment
+    async def _place_in_next_segment(self, record_bytes: int, stream: WriteStream) -> Extent:
+        extent: Extent | None = None
+        # More than once where others took the new segment's room while the last one was sealed.
+        while extent is None:
+            try:
+                # A taker that is cancelled half-way would leave a preallocated file to nobody.
+                with trio.CancelScope(shield=True):
+                    await self._open_next_segment(record_bytes, stream)
+            except DeviceFull:
+                if stream is WriteStream.FOREGROUND:
+                    extent = self._place(record_bytes, WriteStream.MOVES)
+                if extent is None:
+                    raise
+            else:
+                extent = self._place(record_bytes, stream)
+        return extent
+
+    def _place(self, record_bytes: int, stream: WriteStream) -> Extent | None:
+        """The next place in the stream's open segment, if it has one of this length."""
+        segment = self._open_segments.get(stream)
         if segment is None or segment.end is None:
             return None
         if segment.end + record_bytes > segment.size_bytes:
@@ -497,8 +538,8 @@ class Volume:
         extent = Extent(self.volume_id, segment.segment_id, segment.end, record_bytes)
         segment.end += record_bytes
         segment.unsettled.add(extent.offset)
-        self._records_reserved += 1
-        self._reserved_bytes += record_bytes
+        self._records_reserved[stream] += 1
+        self._reserved_bytes[stream] += record_bytes
         return extent
 
     async def _create_segment(self, record_bytes: int) -> KnownSegment:
@@ -530,10 +571,11 @@ class Volume:
         self._table.add(segment)
         return segment
 
-    async def _open_next_segment(self, record_bytes: int) -> None:
+    async def _open_next_segment(self, record_bytes: int, stream: WriteStream) -> None:
         # Made before the last one is sealed: on a full device that one still takes small records.
         segment = await self._create_segment(record_bytes)
-        full, self._open_segment = self._open_segment, segment
+        full = self._open_segments.get(stream)
+        self._open_segments[stream] = segment
         if full is not None:
             await self._seal(full)
 
@@ -570,8 +612,9 @@ class Volume:
 
     def _poison(self, segment: KnownSegment) -> None:
         segment.state = step(segment.state, SegmentEvent.POISON)
-        if self._open_segment is segment:
-            self._open_segment = None
+        for stream, opened in list(self._open_segments.items()):
+            if opened is segment:
+                del self._open_segments[stream]
 
     def _check_not_poisoned(self, segment: KnownSegment) -> None:
         if segment.state is SegmentState.POISONED:

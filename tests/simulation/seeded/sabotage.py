@@ -27,7 +27,7 @@ from appliance.objects.pins import BodyPins
 from hal.errors import HalError
 from hal.faulty_device import FaultyDevice
 from hal.geometry import HEADER_BYTES
-from hal.records import SegmentRef
+from hal.records import SegmentRef, WriteStream
 from hal.recovery import scan_segment
 from hal.segment import SEGMENT_HEADER_BYTES, SegmentState
 from hal.volume import Volume
@@ -180,7 +180,7 @@ def _append_after_restart(original: _Coroutine) -> object:
                     if found.extent.offset != segment.end:
                         break
                     segment.end += found.extent.length_bytes
-            volume._open_segment = segment
+            volume._open_segments[WriteStream.FOREGROUND] = segment
         return volume
 
     return classmethod(open_and_adopt)
@@ -210,7 +210,7 @@ def _forget_before_punch(_original: _Function) -> object:
         pages, ended = batch.pages, batch.ended  # type: ignore[attr-defined]
         if pages or ended:
             await self._ledger.forget_pages(pages, ended=ended)
-        await self._store.punch([page.extent for page in pages])
+        await self._store.punch([extent for places in pages for extent in places.extents])
         freed.bodies += len(ended)  # type: ignore[attr-defined]
         batch.pages, batch.ended = [], []  # type: ignore[attr-defined]
 

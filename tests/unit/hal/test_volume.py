@@ -21,7 +21,7 @@ from hal.errors import (
 from hal.faulty_device import Fault, FaultyDevice, Operation, OperationKind, fail_nth
 from hal.geometry import RECORD_BYTES_MAX
 from hal.memory_device import MemoryDevice
-from hal.records import Extent, SegmentId, SegmentRef, VolumeId
+from hal.records import Extent, SegmentId, SegmentRef, VolumeId, WriteStream
 from hal.segment import SegmentState, decode_segment_header, parse_segment_name
 from hal.segment_file import SEGMENT_BYTES_MIN, plan_segment_bytes
 from hal.superblock import SUPERBLOCK_NAME
@@ -626,3 +626,102 @@ async def test_a_segment_whose_header_is_not_durable_is_not_used_and_not_left(
     extent = await volume.reserve(BLOCK)
 
     assert extent.segment_id == (1 << 24) + 1  # the first id is not used again
+
+
+async def test_moves_and_new_bodies_lie_in_segments_of_their_own() -> None:
+    volume = await open_volume(make_device())
+
+    moved, written = [], []
+    for _ in range(3):
+        moved.append(await volume.reserve(2 * BLOCK, stream=WriteStream.MOVES))
+        written.append(await volume.reserve(BLOCK))
+
+    assert len({extent.segment_id for extent in moved}) == 1
+    assert len({extent.segment_id for extent in written}) == 1
+    assert moved[0].segment_id != written[0].segment_id
+    assert [extent.offset for extent in moved] == [BLOCK, 3 * BLOCK, 5 * BLOCK]
+    statistics = volume.statistics()
+    assert statistics.segments_open == 2
+    assert (statistics.records_reserved, statistics.reserved_bytes) == (6, 9 * BLOCK)
+    assert (statistics.moves_reserved, statistics.moves_reserved_bytes) == (3, 6 * BLOCK)
+
+
+async def test_a_clean_shutdown_cuts_the_segments_of_both_streams() -> None:
+    volume = await open_volume(make_device())
+    moved = await volume.reserve(2 * BLOCK, stream=WriteStream.MOVES)
+    written = await volume.reserve(BLOCK)
+
+    await volume.seal_open_segments()
+
+    sizes = {facts.segment_id: facts.size_bytes for facts in volume.list_segments()}
+    assert sizes == {moved.segment_id: 3 * BLOCK, written.segment_id: 2 * BLOCK}
+    assert volume.statistics().segments_sealed == 2
+
+
+async def test_a_tail_that_cannot_be_cut_leaves_the_other_segment_cut() -> None:
+    device = FaultyDevice(make_device(), lambda _operation: None)
+    volume = await open_volume(device)
+    await volume.reserve(BLOCK, stream=WriteStream.MOVES)
+    await volume.reserve(BLOCK)
+    device.replace_plan(fail_nth(1, FAILED, kind=OperationKind.TRUNCATE))
+
+    with pytest.raises(DeviceFailed):
+        await volume.seal_open_segments()
+
+    assert sorted(facts.size_bytes for facts in volume.list_segments()) == [2 * BLOCK, SEGMENT]
+    assert volume.statistics().segments_sealed == 2
+
+
+async def test_a_failed_flush_of_moves_bars_their_segment_alone() -> None:
+    device = FaultyDevice(make_device(), lambda _operation: None)
+    volume = await open_volume(device)
+    written = await write_record(volume, 1)
+    moved = await volume.reserve(BLOCK, stream=WriteStream.MOVES)
+    await volume.write_record(moved, aligned(bytes(BLOCK)))
+    device.replace_plan(
+        lambda operation: Fault(error=FAILED) if operation.kind is OperationKind.FLUSH else None
+    )
+
+    assert set(await volume.flush([moved.segment_id])) == {moved.segment_id}
+    device.replace_plan(lambda _operation: None)
+
+    assert volume.is_poisoned(moved.segment_id)
+    assert await volume.flush([written.extent.segment_id]) == {}
+    again = await volume.reserve(BLOCK, stream=WriteStream.MOVES)
+    assert again.segment_id not in {moved.segment_id, written.extent.segment_id}
+
+
+async def test_on_a_full_volume_new_bodies_take_the_room_that_moves_left() -> None:
+    volume = await open_volume(make_device(segments=2), keep_free_bytes=0)
+    moved = await volume.reserve(BLOCK, stream=WriteStream.MOVES)
+    first = await volume.reserve(RECORD_BYTES_MAX)
+
+    second = await volume.reserve(RECORD_BYTES_MAX)
+
+    assert first.segment_id != moved.segment_id
+    assert second.segment_id == moved.segment_id
+    with pytest.raises(DeviceFull):
+        await volume.reserve(RECORD_BYTES_MAX)
+
+
+async def test_on_a_full_volume_moves_leave_the_room_of_new_bodies_alone() -> None:
+    volume = await open_volume(make_device(segments=1))
+    await volume.reserve(BLOCK)
+
+    with pytest.raises(DeviceFull):
+        await volume.reserve(BLOCK, stream=WriteStream.MOVES)
+
+
+async def test_room_that_others_took_while_a_segment_was_sealed_is_made_again() -> None:
+    device = MemoryDevice(capacity_bytes=64 * SEGMENT)
+    volume = await open_volume(device)
+    extents: list[Extent] = []
+
+    async def take() -> None:
+        extents.extend([await volume.reserve(RECORD_BYTES_MAX) for _ in range(6)])
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(take)
+
+    assert len(set(extents)) == 30
