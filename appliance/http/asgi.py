@@ -72,6 +72,7 @@ class RequestRecord:
         received_bytes: Body bytes the handler read.
         sent_bytes: Body bytes of the answer.
         seconds: From the head to the last byte.
+        running: Requests that were running at its end, this one among them.
         is_complete: False where the answer was cut short or never sent.
     """
 
@@ -86,6 +87,7 @@ class RequestRecord:
     sent_bytes: int
     started_us: int
     seconds: float
+    running: int
     peer_address: str
     is_complete: bool
 
@@ -122,6 +124,7 @@ class S3Application:
         self._render_error = render_error
         self._on_finished = on_finished
         self._date = DateHeader(now_us)
+        self._running = 0
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -167,9 +170,11 @@ class S3Application:
                 (b"x-amz-id-2", context.host_id.encode()),
             ),
         )
+        self._running += 1
         try:
             await self._answer(head, body, context, sender)
         finally:
+            running, self._running = self._running, self._running - 1
             if self._on_finished is not None:
                 self._on_finished(
                     RequestRecord(
@@ -184,6 +189,7 @@ class S3Application:
                         sent_bytes=sender.sent_bytes,
                         started_us=now_us,
                         seconds=trio.current_time() - started_s,
+                        running=running,
                         peer_address=head.peer_address,
                         is_complete=sender.is_complete,
                     )
