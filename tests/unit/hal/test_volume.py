@@ -712,16 +712,25 @@ async def test_on_a_full_volume_moves_leave_the_room_of_new_bodies_alone() -> No
         await volume.reserve(BLOCK, stream=WriteStream.MOVES)
 
 
-async def test_room_that_others_took_while_a_segment_was_sealed_is_made_again() -> None:
-    device = MemoryDevice(capacity_bytes=64 * SEGMENT)
+async def test_room_that_others_took_while_a_segment_was_sealed_is_made_again(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001 - the seal takes a second
+) -> None:
+    device = FaultyDevice(make_device(), lambda _operation: None)
     volume = await open_volume(device)
+    first = await volume.reserve(RECORD_BYTES_MAX)
+    device.replace_plan(
+        lambda operation: (
+            Fault(delay_seconds=1.0) if operation.kind is OperationKind.TRUNCATE else None
+        )
+    )
     extents: list[Extent] = []
 
-    async def take() -> None:
-        extents.extend([await volume.reserve(RECORD_BYTES_MAX) for _ in range(6)])
+    async def take(delay_s: float) -> None:
+        await trio.sleep(delay_s)
+        extents.append(await volume.reserve(RECORD_BYTES_MAX))
 
     async with trio.open_nursery() as nursery:
-        for _ in range(5):
-            nursery.start_soon(take)
+        nursery.start_soon(take, 0.0)
+        nursery.start_soon(take, 0.5)
 
-    assert len(set(extents)) == 30
+    assert len({first.segment_id, *(extent.segment_id for extent in extents)}) == 3
