@@ -713,7 +713,7 @@ async def test_on_a_full_volume_moves_leave_the_room_of_new_bodies_alone() -> No
 
 
 async def test_room_that_others_took_while_a_segment_was_sealed_is_made_again(
-    autojump_clock: trio.testing.MockClock,  # noqa: ARG001 - the seal takes a second
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     device = FaultyDevice(make_device(), lambda _operation: None)
     volume = await open_volume(device)
