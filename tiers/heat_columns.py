@@ -1,11 +1,11 @@
 """Heat of many pages at once: batches of accesses folded in, histograms, selection by a cut.
 
-A heat column is a writable buffer of int32 levels (`tiers.temperature`), one a page slot: an
-`array('i')`, or a memory map cast to 'i'. It stays the caller's, and is changed in place. Which
-page has which slot is the caller's business.
+A heat column is a writable buffer of levels (`tiers.temperature`), 32 bits without a sign, one a
+page slot: an `array('I')`, or a memory map cast to 'I'. It stays the caller's, and is changed in
+place. Which page has which slot is the caller's business.
 
 The arithmetic runs in Arrow's kernels, which free the interpreter's lock. pyarrow is untyped; what
-this module asks of an array itself is written down in `_Column`.
+this module asks of an array itself is written down in `Column`.
 
 Complexity: a fold costs about half a microsecond an access, a histogram and a selection one pass
 each; `tools/bench_heat.py` measures all three.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tiers.temperature import LEVEL_BITS, LEVEL_MAX, LEVEL_MIN, NEVER
+from tiers.temperature import LEVEL_BITS, LEVEL_MAX, LEVEL_MIN, LEVEL_ZERO, NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,55 +28,72 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUCKET_BITS",
+    "NO_HEAT",
     "AccessBatch",
+    "Column",
+    "combine_columns",
     "count_buckets",
+    "decode_column",
     "find_cut",
     "fold_accesses",
+    "round_levels",
+    "scatter",
     "select_below",
     "shift_column",
+    "sum_accesses",
+    "values_of",
+    "view_column",
 ]
 
 BUCKET_BITS = 12
 """A histogram bucket is 2^12 steps of a level: a sixteenth of a half-life, 4.4 % of heat."""
 
 CHUNK_ROWS = 1 << 20  # of a pass over a column: its intermediates stay in the processor's cache
-WEIGHT_ONE = 255
-"""A weight in a batch is a byte; this one is a whole read."""
+NO_HEAT = -1e9
+"""The level of no heat at all in a column of floats, where -inf would make nan of differences."""
 SPAN_MAX = 900.0
 """Half-lives that a batch may span for one reference: 2^-900 is still a normal float."""
 _STEP = float(1 << LEVEL_BITS)
+_ZERO = float(LEVEL_ZERO)
 _LOT_RANGE = float(1 << 32)
 
 
-class _Column(Protocol):
-    """What this module asks of an Arrow array itself; the kernels take it as it is."""
+class Column(Protocol):
+    """What is asked of an Arrow array itself; the kernels take it as it is."""
 
     offset: int
     null_count: int
 
     def __len__(self) -> int: ...
 
-    def buffers(self) -> list[memoryview]: ...
+    def buffers(self) -> list[memoryview]:
+        """Validity, then numbers."""
+        ...
 
-    def slice(self, offset: int, length: int) -> _Column: ...
+    def slice(self, offset: int, length: int) -> Column:
+        """A part, nothing copied."""
+        ...
 
 
 class AccessBatch:
     """Accesses on their way into a column: slot, weight and time of each, in arrival order.
 
-    Not shared between threads: a worker fills its own and hands it over whole.
+    Not shared between threads: a worker fills its own and hands it over whole. A slot is whatever
+    numbers the pages of the column, a page id for one.
     """
 
+    __slots__ = ("slots", "times", "weights")
+
     def __init__(self) -> None:
-        self.slots = array("Q")
-        self.weights = array("B")
+        self.slots = array("q")
+        self.weights = array("f")
         self.times = array("d")
 
     def __len__(self) -> int:
         return len(self.slots)
 
-    def append(self, slot: int, weight: int, time: float) -> None:
-        """Note an access; `weight` is 1 to `WEIGHT_ONE`, `time` in the unit of the scale."""
+    def append(self, slot: int, weight: float, time: float) -> None:
+        """Note an access; `weight` above 0, 1.0 a whole read, `time` in the unit of the scale."""
         self.slots.append(slot)
         self.weights.append(weight)
         self.times.append(time)
@@ -92,7 +109,7 @@ def fold_accesses(
     """Adds a batch of accesses to a column; as exact as adding them one by one.
 
     Args:
-        column: int32 levels; every slot of the batch lies in it.
+        column: Levels; every slot of the batch lies in it.
         batch: Weights of 0 must have been left out.
         scale: Of the column.
         draw: So many random bytes, for the stochastic rounding, once a page and batch; a
@@ -103,75 +120,98 @@ def fold_accesses(
     """
     if not batch:
         return 0
-    times = _view(batch.times, pa.float64())
-    positions = pc.divide(pc.subtract(times, scale.epoch), scale.half_life)
-    weights = pc.divide(pc.cast(_view(batch.weights, pa.uint8()), pa.float64()), float(WEIGHT_ONE))
-    added = pc.add(positions, pc.log2(weights))
-    slots = _view(batch.slots, pa.uint64())
-    touched, news = _sum_by_slot(slots, added)
-    olds = pc.take(_view(column, pa.int32()), touched)
-    _scatter(column, touched, _round(_combine(olds, news), draw))
+    touched, news = sum_accesses(batch, scale)
+    olds = pc.take(view_column(column), touched)
+    scatter(column, touched, round_levels(combine_columns(olds, news), draw))
     return len(touched)
 
 
-def _sum_by_slot(slots: _Column, added: _Column) -> tuple[_Column, _Column]:
+def sum_accesses(batch: AccessBatch, scale: HeatScale) -> tuple[Column, Column]:
+    """Each slot of a batch once, int64, in no order, and the level of its accesses together."""
+    times = _view(batch.times, pa.float64())
+    positions = pc.divide(pc.subtract(times, scale.epoch), scale.half_life)
+    added = pc.add(positions, pc.log2(pc.cast(_view(batch.weights, pa.float32()), pa.float64())))
+    return _sum_by_slot(_view(batch.slots, pa.int64()), added)
+
+
+def _sum_by_slot(slots: Column, added: Column) -> tuple[Column, Column]:
     """Each slot once, and the level of its accesses together."""
     lowest, peak = (bound.as_py() for bound in pc.min_max(added).values())
     if peak - lowest < SPAN_MAX:
         relative = pc.power(2.0, pc.subtract(added, peak))
-        sums = pa.table({"slot": slots, "part": relative}).group_by("slot")
+        sums = pa.table({"slot": slots, "part": relative}).group_by("slot", use_threads=False)
         summed = sums.aggregate([("part", "sum")])
         levels = pc.add(pc.log2(summed["part_sum"]), peak)
         return summed["slot"].combine_chunks(), levels.combine_chunks()
     # Each access relative to its slot's own peak, so that nothing under- or overflows.
-    peaks = pa.table({"slot": slots, "added": added}).group_by("slot").aggregate([("added", "max")])
+    peaks = (
+        pa.table({"slot": slots, "added": added})
+        .group_by("slot", use_threads=False)
+        .aggregate([("added", "max")])
+    )
     row_of = pc.index_in(slots, value_set=peaks["slot"].combine_chunks())
     relative = pc.power(2.0, pc.subtract(added, pc.take(peaks["added_max"], row_of)))
     summed = (
-        pa.table({"row": row_of, "part": relative}).group_by("row").aggregate([("part", "sum")])
+        pa.table({"row": row_of, "part": relative})
+        .group_by("row", use_threads=False)
+        .aggregate([("part", "sum")])
     )
     rows = summed["row"]
     levels = pc.add(pc.log2(summed["part_sum"]), pc.take(peaks["added_max"], rows))
     return pc.take(peaks["slot"], rows).combine_chunks(), levels.combine_chunks()
 
 
-def _combine(olds: _Column, news: _Column) -> _Column:
+def decode_column(stored: Column) -> Column:
+    """Levels as floats, lower than any other for `NEVER`; see `decode_level`."""
+    levels = pc.divide(pc.subtract(pc.cast(stored, pa.float64()), _ZERO), _STEP)
+    decoded: Column = pc.if_else(pc.equal(stored, NEVER), NO_HEAT, levels)
+    return decoded
+
+
+def combine_columns(olds: Column, news: Column) -> Column:
     """Levels as floats of stored old levels with new ones added; see `combine_levels`."""
     was_never = pc.equal(olds, NEVER)
-    old_levels = pc.divide(pc.cast(olds, pa.float64()), _STEP)
+    old_levels = pc.divide(pc.subtract(pc.cast(olds, pa.float64()), _ZERO), _STEP)
     high = pc.max_element_wise(old_levels, news)
     gap = pc.abs(pc.subtract(old_levels, news))
     sums = pc.add(high, pc.log2(pc.add(1.0, pc.power(2.0, pc.negate(gap)))))
-    levels: _Column = pc.if_else(was_never, news, sums)
+    levels: Column = pc.if_else(was_never, news, sums)
     return levels
 
 
-def _round(levels: _Column, draw: Callable[[int], bytes]) -> _Column:
+def round_levels(levels: Column, draw: Callable[[int], bytes]) -> Column:
+    """The stored form of levels, rounded up or down by lot; see `encode_level`."""
     drawn = pa.Array.from_buffers(
         pa.uint32(), len(levels), [None, pa.py_buffer(draw(4 * len(levels)))]
     )
     lots = pc.divide(pc.cast(drawn, pa.float64()), _LOT_RANGE)
-    steps = pc.floor(pc.add(pc.multiply(levels, _STEP), lots))
+    steps = pc.add(pc.floor(pc.add(pc.multiply(levels, _STEP), lots)), _ZERO)
     bounded = pc.min_element_wise(pc.max_element_wise(steps, float(LEVEL_MIN)), float(LEVEL_MAX))
-    rounded: _Column = pc.cast(bounded, pa.int32())
+    rounded: Column = pc.cast(bounded, pa.uint32())
     return rounded
 
 
-def _scatter(column: array[int] | memoryview, slots: _Column, levels: _Column) -> None:
-    for slot, level in zip(_values(slots, "Q"), _values(levels, "i"), strict=True):
+def scatter(column: array[int] | memoryview, slots: Column, levels: Column) -> None:
+    """Writes levels, uint32, into the slots, int64, of a column."""
+    for slot, level in zip(values_of(slots, "q"), values_of(levels, "I"), strict=True):
         column[slot] = level
 
 
-def _values(values: _Column, form: Literal["Q", "i"]) -> memoryview:
+def values_of(values: Column, form: Literal["q", "Q", "I", "i", "d"]) -> memoryview:
     """The numbers of an array without nulls, nothing copied."""
     assert values.null_count == 0
     whole = memoryview(values.buffers()[1]).cast("B").cast(form)
     return whole[values.offset : values.offset + len(values)]
 
 
-def _view(values: array[int] | array[float] | memoryview, kind: object) -> _Column:
+def view_column(column: array[int] | memoryview) -> Column:
+    """A heat column as an array, nothing copied; to be let go before the column is resized."""
+    return _view(column, pa.uint32())
+
+
+def _view(values: array[int] | array[float] | memoryview, kind: object) -> Column:
     """The numbers of a buffer as an array, nothing copied."""
-    viewed: _Column = pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+    viewed: Column = pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
     return viewed
 
 
@@ -179,10 +219,15 @@ def shift_column(column: array[int] | memoryview, shift: int) -> None:
     """Brings a whole column to another scale; `shift` is `HeatScale.shift_to`'s."""
     view = memoryview(column)
     for start, chunk in _iter_chunks(column):
-        moved = pc.add(pc.cast(chunk, pa.int64()), shift)
+        moved = pc.add(pc.cast(chunk, pa.int64()), pa.scalar(_bound_shift(shift), pa.int64()))
         bounded = pc.min_element_wise(pc.max_element_wise(moved, LEVEL_MIN), LEVEL_MAX)
-        levels = pc.if_else(pc.equal(chunk, NEVER), NEVER, pc.cast(bounded, pa.int32()))
-        view[start : start + len(chunk)] = _values(pc.cast(levels, pa.int32()), "i")
+        levels = pc.if_else(pc.equal(chunk, NEVER), NEVER, bounded)
+        view[start : start + len(chunk)] = values_of(pc.cast(levels, pa.uint32()), "I")
+
+
+def _bound_shift(shift: int) -> int:
+    """A shift that takes every level to the end of the range is as good as any longer one."""
+    return min(max(shift, -LEVEL_MAX), LEVEL_MAX)
 
 
 def count_buckets(
@@ -194,7 +239,7 @@ def count_buckets(
     """How many pages lie in each bucket, a bucket being the level's upper bits.
 
     Args:
-        column: int32 levels.
+        column: Levels.
         tiers: A byte a slot, which tier its page is on; None counts every slot.
         tier: The tier to count.
 
@@ -202,7 +247,7 @@ def count_buckets(
         Bucket (``level >> BUCKET_BITS``) to count, without empty ones, unordered.
     """
     counts: dict[int, int] = {}
-    bits = pa.scalar(BUCKET_BITS, pa.int32())
+    bits = pa.scalar(BUCKET_BITS, pa.uint32())
     for start, chunk in _iter_chunks(column):
         levels = chunk
         if tiers is not None:
@@ -237,23 +282,23 @@ def select_below(
     tier: int,
 ) -> Iterator[memoryview]:
     """Slots, ascending, of a tier's pages with a level below `cut`; one view a chunk."""
-    limit = pa.scalar(cut, pa.int32())
+    limit = pa.scalar(cut, pa.uint32())
     for start, chunk in _iter_chunks(column):
         is_chosen = pc.and_(pc.less(chunk, limit), _is_on(tiers, tier, start, len(chunk)))
         slots = pc.add(pc.indices_nonzero(is_chosen), pa.scalar(start, pa.uint64()))
         if len(slots):
-            yield _values(slots, "Q")
+            yield values_of(slots, "Q")
 
 
-def _is_on(tiers: bytes | bytearray | memoryview, tier: int, start: int, rows: int) -> _Column:
+def _is_on(tiers: bytes | bytearray | memoryview, tier: int, start: int, rows: int) -> Column:
     places = pa.Array.from_buffers(
         pa.uint8(), rows, [None, pa.py_buffer(memoryview(tiers)[start : start + rows])]
     )
-    found: _Column = pc.equal(places, pa.scalar(tier, pa.uint8()))
+    found: Column = pc.equal(places, pa.scalar(tier, pa.uint8()))
     return found
 
 
-def _iter_chunks(column: array[int] | memoryview) -> Iterator[tuple[int, _Column]]:
-    whole = _view(column, pa.int32())
+def _iter_chunks(column: array[int] | memoryview) -> Iterator[tuple[int, Column]]:
+    whole = view_column(column)
     for start in range(0, len(whole), CHUNK_ROWS):
         yield start, whole.slice(start, CHUNK_ROWS)

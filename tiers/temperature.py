@@ -9,9 +9,11 @@ for a fixed epoch E. An access changes L; time does not: heat at t is 2^(L - (t 
 the order of two pages never changes without an access, and neither do cut lines, histograms and
 what is on disk.
 
-A level is stored as int32 in Q15.16: 65,536 half-lives of range, a step of 1.5e-5 (0.001 % of
-heat). Rounding is stochastic, with a lot passed in: at a heat above 1e5 an access adds less than a
-step, and rounded to the nearest it would never count again.
+A level is stored in 32 bits without a sign, Q16.16 around `LEVEL_ZERO`: 65,536 half-lives of range,
+a step of 1.5e-5 (0.001 % of heat). 0 is a page that was never read, so that memory that nobody
+touched says so by itself, and sorts below every level. Rounding is stochastic, with a lot passed
+in: at a heat above 1e5 an access adds less than a step, and rounded to the nearest it would never
+count again.
 
 Time is whatever the caller counts in, seconds or accesses; a `HeatScale` divides it. Heat is a
 hint: losing it changes speed, never correctness.
@@ -28,6 +30,7 @@ __all__ = [
     "LEVEL_BITS",
     "LEVEL_MAX",
     "LEVEL_MIN",
+    "LEVEL_ZERO",
     "NEVER",
     "POSITION_REBASE",
     "HeatScale",
@@ -42,10 +45,12 @@ __all__ = [
 
 LEVEL_BITS = 16
 """Fraction bits of a stored level."""
-NEVER = -(2**31)
+LEVEL_ZERO = 1 << 31
+"""The stored form of level 0."""
+NEVER = 0
 """The stored level of a page without a counted access: heat 0."""
-LEVEL_MIN = NEVER + 1
-LEVEL_MAX = 2**31 - 1
+LEVEL_MIN = 1
+LEVEL_MAX = 2**32 - 1
 POSITION_REBASE = 16_384.0
 """Half-lives after the epoch at which to move the epoch: half of the range above it is left."""
 
@@ -74,8 +79,11 @@ class HeatScale:
         return (now - self.epoch) / self.half_life
 
     def has_drifted(self, now: float) -> bool:
-        """Whether the epoch should be moved, `shift_to` says how far the levels go with it."""
-        return self.position(now) >= POSITION_REBASE
+        """Whether the epoch should be moved, `shift_to` says how far the levels go with it.
+
+        Either way: a clock may have been set back.
+        """
+        return abs(self.position(now)) >= POSITION_REBASE
 
     def shift_to(self, target: HeatScale, now: float) -> int:
         """What to add to every stored level so that each heat at `now` stays as it is.
@@ -128,12 +136,12 @@ def heat_of(stored: int, position: float) -> float:
     """
     if stored == NEVER:
         return 0.0
-    return math.exp2(min(stored / _STEP - position, 1023.0))
+    return math.exp2(min((stored - LEVEL_ZERO) / _STEP - position, 1023.0))
 
 
 def decode_level(stored: int) -> float:
     """The level in half-lives; -inf for `NEVER`."""
-    return -math.inf if stored == NEVER else stored / _STEP
+    return -math.inf if stored == NEVER else (stored - LEVEL_ZERO) / _STEP
 
 
 def encode_level(level: float, lot: float) -> int:
@@ -143,7 +151,7 @@ def encode_level(level: float, lot: float) -> int:
     """
     if level == -math.inf:
         return NEVER
-    return min(max(math.floor(level * _STEP + lot), LEVEL_MIN), LEVEL_MAX)
+    return min(max(math.floor(level * _STEP + lot) + LEVEL_ZERO, LEVEL_MIN), LEVEL_MAX)
 
 
 def shift_level(stored: int, shift: int) -> int:

@@ -16,7 +16,6 @@ from array import array
 from random import Random
 
 from tiers.heat_columns import (
-    WEIGHT_ONE,
     AccessBatch,
     count_buckets,
     find_cut,
@@ -24,7 +23,7 @@ from tiers.heat_columns import (
     select_below,
     shift_column,
 )
-from tiers.temperature import NEVER, HeatScale
+from tiers.temperature import LEVEL_ZERO, NEVER, HeatScale
 
 BATCH = 65_536
 HALF_LIFE_S = 3 * 86_400.0
@@ -53,13 +52,15 @@ def main() -> None:
 def _make_column(pages: int, random: Random) -> tuple[array[int], memoryview]:
     """Levels as 40 half-lives of operation leave them, a third never read."""
     pattern = array(
-        "i",
+        "I",
         [
-            NEVER if random.random() < 1 / 3 else int(random.triangular(0, 40, 36) * 65_536)
+            NEVER
+            if random.random() < 1 / 3
+            else LEVEL_ZERO + int(random.triangular(0, 40, 36) * 65_536)
             for _ in range(1_000_003)
         ],
     )
-    column = array("i", bytes(0))
+    column = array("I")
     while len(column) < pages:
         column.extend(pattern[: pages - len(column)])
     places = bytes(0 if random.random() < SSD_SHARE else 1 for _ in range(999_983))
@@ -76,7 +77,7 @@ def _measure_fold(column: array[int], batches: int, random: Random) -> None:
         started = time.process_time()
         batch = AccessBatch()
         for slot in slots:
-            batch.append(slot, WEIGHT_ONE, now)
+            batch.append(slot, 1.0, now)
         appended = time.process_time()
         fold_accesses(column, batch, scale=scale, draw=random.randbytes)
         append_s += appended - started

@@ -11,7 +11,6 @@ import pytest
 
 from tiers.heat_columns import (
     BUCKET_BITS,
-    WEIGHT_ONE,
     AccessBatch,
     count_buckets,
     find_cut,
@@ -22,6 +21,7 @@ from tiers.heat_columns import (
 from tiers.temperature import (
     LEVEL_MAX,
     LEVEL_MIN,
+    LEVEL_ZERO,
     NEVER,
     POSITION_REBASE,
     HeatScale,
@@ -118,7 +118,7 @@ def test_levels_beyond_the_range_stay_at_its_ends() -> None:
 def test_changing_the_half_life_keeps_every_heat_as_it_is_now() -> None:
     random = Random(5)
     now = SCALE.epoch + 100 * HOUR
-    column = array("i", [NEVER, LEVEL_MIN])
+    column = array("I", [NEVER, LEVEL_MIN])
     for _ in range(500):
         column.append(
             add_access(NEVER, position=SCALE.position(now) - random.random() * 9, weight=1, lot=0)
@@ -128,7 +128,7 @@ def test_changing_the_half_life_keeps_every_heat_as_it_is_now() -> None:
 
     shift_column(column, SCALE.shift_to(target, now))
 
-    assert column[:2] == array("i", [NEVER, LEVEL_MIN])
+    assert column[:2] == array("I", [NEVER, LEVEL_MIN])
     after = [heat_of(level, target.position(now)) for level in column]
     assert after[2:] == pytest.approx(before[2:], rel=1e-4)
 
@@ -138,26 +138,27 @@ def test_a_scale_asks_for_a_new_epoch_long_before_its_range_ends() -> None:
 
     assert SCALE.has_drifted(now)
     assert not SCALE.has_drifted(now - SCALE.half_life)
-    assert POSITION_REBASE * 65_536 * 2 <= LEVEL_MAX + 1
+    assert SCALE.has_drifted(SCALE.epoch - POSITION_REBASE * SCALE.half_life)
+    assert POSITION_REBASE * 65_536 * 2 <= LEVEL_MAX - LEVEL_ZERO + 1
 
 
 @pytest.mark.parametrize("half_life", [6 * HOUR, 0.001])
 def test_a_batch_is_as_exact_as_one_access_after_the_other(half_life: float) -> None:
     scale = HeatScale(epoch=0.0, half_life=half_life)
     random = Random(11)
-    column = array("i", [NEVER]) * 40
-    singles = array("i", [NEVER]) * 40
+    column = array("I", [NEVER]) * 40
+    singles = array("I", [NEVER]) * 40
     time = 0.0
     for _ in range(5):
         batch = AccessBatch()
         for _ in range(400):
             time += random.random() * min(half_life, 1.0)
-            slot, weight = random.randrange(39), random.randint(1, WEIGHT_ONE)
+            slot, weight = random.randrange(39), random.randint(1, 255) / 255
             batch.append(slot, weight, time)
             singles[slot] = add_access(
                 singles[slot],
                 position=scale.position(time),
-                weight=weight / WEIGHT_ONE,
+                weight=weight,
                 lot=random.random(),
             )
         assert fold_accesses(column, batch, scale=scale, draw=random.randbytes) == 39
@@ -171,10 +172,10 @@ def test_a_batch_is_as_exact_as_one_access_after_the_other(half_life: float) -> 
 
 def test_a_batch_may_span_thousands_of_half_lives() -> None:
     scale = HeatScale(epoch=0.0, half_life=1.0)
-    column = array("i", [NEVER]) * 3
+    column = array("I", [NEVER]) * 3
     batch = AccessBatch()
     for slot, time in ((0, 0.0), (1, 5000.0), (0, 1.0), (2, 5000.0), (1, 5000.0)):
-        batch.append(slot, WEIGHT_ONE, time)
+        batch.append(slot, 1.0, time)
 
     assert fold_accesses(column, batch, scale=scale, draw=Random(1).randbytes) == 3
 
@@ -183,16 +184,25 @@ def test_a_batch_may_span_thousands_of_half_lives() -> None:
     assert heat_of(column[2], 5000.0) == pytest.approx(1.0, rel=EXACT)
 
 
+@pytest.mark.parametrize("shift", [2**40, -(2**40)])
+def test_a_shift_beyond_the_range_ends_at_its_end(shift: int) -> None:
+    column = array("I", [NEVER, LEVEL_ZERO])
+
+    shift_column(column, shift)
+
+    assert list(column) == [NEVER, LEVEL_MAX if shift > 0 else LEVEL_MIN]
+
+
 def test_an_empty_batch_changes_nothing() -> None:
-    column = array("i", [NEVER, 5])
+    column = array("I", [NEVER, 5])
 
     assert fold_accesses(column, AccessBatch(), scale=SCALE, draw=Random(1).randbytes) == 0
-    assert column == array("i", [NEVER, 5])
+    assert column == array("I", [NEVER, 5])
 
 
 def test_a_cut_from_the_histogram_chooses_the_coldest_of_a_tier() -> None:
     random = Random(2)
-    column = array("i", (random.randrange(-(2**20), 2**20) for _ in range(5000)))
+    column = array("I", (random.randrange(2**31 - 2**20, 2**31 + 2**20) for _ in range(5000)))
     column.extend([NEVER] * 10)
     tiers = bytes(random.randrange(2) for _ in range(len(column)))
     coldest = sorted(level for level, tier in zip(column, tiers, strict=True) if tier == 1)
