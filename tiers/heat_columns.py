@@ -197,7 +197,7 @@ def scatter(column: array[int] | memoryview, slots: Column, levels: Column) -> N
         column[slot] = level
 
 
-def values_of(values: Column, form: Literal["q", "Q", "I", "i", "d"]) -> memoryview:
+def values_of(values: Column, form: Literal["q", "Q", "I", "i"]) -> memoryview:
     """The numbers of an array without nulls, nothing copied."""
     assert values.null_count == 0
     whole = memoryview(values.buffers()[1]).cast("B").cast(form)
