@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,12 @@ from appliance.catalog import tables
 from appliance.catalog.errors import CatalogBusy, CatalogDamaged, CatalogError, CatalogUnavailable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection, Executable
 
 __all__ = [
+    "add_to_rows",
     "advance_counter",
     "allocate_sequence",
     "is_conflict",
@@ -86,6 +90,32 @@ def allocate_sequence(connection: Connection) -> int:
 def store_setting_row(connection: Connection, name: str, value: str) -> None:
     """Insert or replace a row of `settings`."""
     connection.execute(_STORE_SETTING[connection.dialect.name], {"name": name, "value": value})
+
+
+def add_to_rows(connection: Connection, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Add each row's numbers to the row of the same primary key, or insert it where there is none.
+
+    Two processes that add to the same row wait for each other, and both counts are in the end.
+
+    Args:
+        connection: Of a unit that writes.
+        table: Name of a table whose columns beside the key are all numbers.
+        rows: Whole rows.
+    """
+    if rows:
+        connection.execute(_make_adding(table, connection.dialect.name), list(rows))
+
+
+@functools.cache
+def _make_adding(name: str, dialect: str) -> Executable:
+    table = tables.metadata.tables[name]
+    keys = [column.name for column in table.primary_key]
+    sums = [column.name for column in table.columns if column.name not in keys]
+    insert = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    return insert.on_conflict_do_update(
+        index_elements=keys,
+        set_={each: table.c[each] + insert.excluded[each] for each in sums},
+    )
 
 
 def is_conflict(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.catalog_buckets import BucketContract
+from tests.contract.catalog_capacity import CapacityContract
 from tests.contract.catalog_commit import CommitContract
 from tests.contract.catalog_damage import DamageContract
 from tests.contract.catalog_listings import ListingContract
@@ -44,6 +45,10 @@ class TestListings(OnPostgres, ListingContract):
 
 
 class TestManifests(OnPostgres, ManifestContract):
+    pass
+
+
+class TestCapacity(OnPostgres, CapacityContract):
     pass
 
 

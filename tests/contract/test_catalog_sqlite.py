@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.catalog_buckets import BucketContract
+from tests.contract.catalog_capacity import CapacityContract
 from tests.contract.catalog_commit import CommitContract
 from tests.contract.catalog_damage import DamageContract
 from tests.contract.catalog_listings import ListingContract
@@ -42,6 +43,10 @@ class TestListings(OnSqlite, ListingContract):
 
 
 class TestManifests(OnSqlite, ManifestContract):
+    pass
+
+
+class TestCapacity(OnSqlite, CapacityContract):
     pass
 
 

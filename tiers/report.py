@@ -1,0 +1,468 @@
+"""What a capacity report counts, and how it is cut: one pivot of rows and measures. Pure.
+
+A *tally* counts what one group of pages takes on one volume. Groups are cut by tenant, bucket and
+prefix as wanted; volumes become tiers at the end. Every record on the volumes is in exactly one
+tally, so the physical measures of all rows add up to what the volumes hold:
+
+- a living page belongs to the oldest living version that names its body (the one with the lowest
+  sequence), where none does to the upload whose part it is, else to the version or bucket that the
+  manifest states;
+- a dead page belongs to the tenant that wrote it, and to no bucket any more: what is dead has lost
+  its name; a place that a page left by a move belongs to nobody.
+
+Logical bytes count for every version that names a body: they are what S3 shows.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from tiers.report_columns import DECILES, IDLE_DAYS
+from tiers.temperature import NEVER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tiers.heat_view import HeatView
+
+__all__ = [
+    "GROUPS_MAX",
+    "PING_PONG_S",
+    "BodyUse",
+    "Cut",
+    "GroupKey",
+    "MoveFact",
+    "PageFact",
+    "ReportFold",
+    "Role",
+    "Tally",
+    "TooManyGroups",
+    "Use",
+    "cut_prefix",
+    "split_deciles",
+]
+
+DAY_US = 86_400 * 1_000_000
+PING_PONG_S = 86_400.0
+"""A page that leaves the fast tier within a day of its promotion was promoted for nothing."""
+GROUPS_MAX = 10_000
+"""Rows of a report before tiers: more are no report, and a reader of JSON must hold them all."""
+HEAT_BUCKET_BITS = 12
+"""A bin of heat is 2^12 steps of a level, a sixteenth of a half-life."""
+
+
+Role = Literal["version", "upload", "manifest", "dead"]
+
+
+class TooManyGroups(Exception):
+    """A cut that makes more rows than `GROUPS_MAX`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"more than {GROUPS_MAX} rows; name a tenant or a bucket, or a smaller prefix depth"
+        )
+
+
+class GroupKey(NamedTuple):
+    """What a tally is of; None where it is not cut so, or nobody owns it."""
+
+    tenant_id: int | None
+    bucket_id: int | None
+    prefix: bytes | None
+    volume_id: int
+
+
+class PageFact(NamedTuple):
+    """A record of a page, and of its shadow where it has one."""
+
+    body_id: int
+    page_index: int
+    payload_bytes: int
+    record_bytes: int
+    volume_id: int
+    shadow_volume_id: int | None
+    shadow_bytes: int
+
+
+class Use(NamedTuple):
+    """What names a body: a version, a part of an upload, or what a manifest states.
+
+    Attributes:
+        is_first: For a version: this body holds its first byte, so that it is counted here.
+    """
+
+    bucket_id: int
+    key: bytes | None
+    written_us: int
+    is_first: bool
+
+
+class BodyUse(NamedTuple):
+    """Who a body belongs to.
+
+    Attributes:
+        role: Of what it is; a part of an upload in progress is the upload's.
+        uses: The owner first; empty for what is dead.
+    """
+
+    tenant_id: int | None
+    role: Role
+    uses: tuple[Use, ...]
+
+
+class MoveFact(NamedTuple):
+    """A line of the journal of moves.
+
+    Attributes:
+        is_return: Whether the page had been promoted to where it left from within `PING_PONG_S`.
+    """
+
+    body_id: int
+    page_index: int
+    action: str
+    from_volume_id: int
+    to_volume_id: int
+    record_bytes: int
+    at_us: int
+    is_return: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """How pages are grouped, and which of them count.
+
+    Attributes:
+        by: Some of `tiers.report_columns.DIMENSIONS`.
+        tenant_id: Only this tenant's; None for all.
+        bucket_id: Only this bucket's; None for all.
+        prefix: Only keys that begin so; None for all.
+        prefix_depth: How many parts between slashes a row's prefix has, behind `prefix`.
+    """
+
+    by: frozenset[str]
+    tenant_id: int | None = None
+    bucket_id: int | None = None
+    prefix: bytes | None = None
+    prefix_depth: int = 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every page counts."""
+        return self.tenant_id is None and self.bucket_id is None and self.prefix is None
+
+    def holds(self, tenant_id: int | None, bucket_id: int | None, key: bytes | None) -> bool:
+        """Whether what such an owner has counts."""
+        if self.tenant_id is not None and tenant_id != self.tenant_id:
+            return False
+        if self.bucket_id is not None and bucket_id != self.bucket_id:
+            return False
+        return self.prefix is None or (key is not None and key.startswith(self.prefix))
+
+    def group(
+        self, tenant_id: int | None, bucket_id: int | None, key: bytes | None, volume_id: int
+    ) -> GroupKey:
+        """The tally that such a page belongs to."""
+        by = self.by
+        prefix: bytes | None = None
+        if "prefix" in by and key is not None:
+            prefix = cut_prefix(key, skip=len(self.prefix or b""), depth=self.prefix_depth)
+        return GroupKey(
+            tenant_id if "tenant" in by or "bucket" in by or "prefix" in by else None,
+            bucket_id if "bucket" in by or "prefix" in by else None,
+            prefix,
+            volume_id,
+        )
+
+
+def cut_prefix(key: bytes, *, skip: int, depth: int) -> bytes:
+    """The first parts of a key, each with its slash: `a/b/` of `a/b/c/d` at depth 2.
+
+    Args:
+        key: An object's key. With fewer slashes, all its directories.
+        skip: How many bytes of it are taken as they are, before parts are counted.
+        depth: How many parts, at least 1.
+    """
+    end = skip
+    for _ in range(depth):
+        slash = key.find(b"/", end)
+        if slash < 0:
+            break
+        end = slash + 1
+    return key[:end]
+
+
+class Tally:
+    """Sums of one group on one volume; see `tiers.report_columns` for what they mean."""
+
+    __slots__ = (
+        "dead_bytes",
+        "demoted_bytes",
+        "heat",
+        "idle",
+        "logical_bytes",
+        "manifest_bytes",
+        "moved_bytes",
+        "padding_bytes",
+        "page_count",
+        "physical_bytes",
+        "ping_pong_bytes",
+        "promoted_bytes",
+        "promoted_unread_bytes",
+        "released_bytes",
+        "shadow_bytes",
+        "upload_bytes",
+        "version_count",
+    )
+
+    def __init__(self) -> None:
+        self.logical_bytes = 0
+        self.version_count = 0
+        self.page_count = 0
+        self.physical_bytes = 0
+        self.padding_bytes = 0
+        self.manifest_bytes = 0
+        self.upload_bytes = 0
+        self.shadow_bytes = 0
+        self.dead_bytes = 0
+        self.moved_bytes = 0
+        self.promoted_bytes = 0
+        self.demoted_bytes = 0
+        self.released_bytes = 0
+        self.ping_pong_bytes = 0
+        self.promoted_unread_bytes = 0
+        self.idle = [0] * len(IDLE_DAYS)
+        self.heat: dict[int, int] = {}
+
+    def add(self, other: Tally) -> None:
+        """Take the other's sums in."""
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for number, idle_bytes in enumerate(other.idle):
+            self.idle[number] += idle_bytes
+        for bucket, size in other.heat.items():
+            self.heat[bucket] = self.heat.get(bucket, 0) + size
+
+
+_SUMS = tuple(name for name in Tally.__slots__ if name not in {"heat", "idle"})
+
+
+class ReportFold:
+    """Counts pages and moves into tallies, chunk after chunk.
+
+    Args:
+        cut: How they are grouped.
+        now_us: The moment of the report.
+        heat: Where it is kept; None where nobody keeps any.
+    """
+
+    def __init__(
+        self,
+        cut: Cut,
+        *,
+        now_us: int,
+        heat: HeatView | None,
+    ) -> None:
+        self.tallies: dict[GroupKey, Tally] = {}
+        self._cut = cut
+        self._now_us = now_us
+        self._heat = heat
+        self._groups: set[tuple[int | None, int | None, bytes | None]] = set()
+
+    def add_pages(self, pages: Sequence[PageFact], uses: Mapping[int, BodyUse]) -> None:
+        """Count records of pages.
+
+        Args:
+            pages: Each once, in the order of their bodies and indexes.
+            uses: By body id, of all of them.
+
+        Raises:
+            TooManyGroups: See `GROUPS_MAX`.
+        """
+        counted: list[tuple[PageFact, Tally, int]] = []
+        body_id, use = -1, None
+        for page in pages:
+            if page.body_id != body_id:
+                body_id = page.body_id
+                use = uses.get(body_id)
+            if use is None:
+                continue
+            if use.role == "dead":
+                self._add_dead(page, use)
+            else:
+                self._add_living(page, use, counted)
+        self._add_activity(counted)
+
+    def add_dead_places(self, places: Iterable[tuple[int, int]]) -> None:
+        """Count places that pages left by moves: volume id and length of each."""
+        if not self._cut.is_whole:
+            return
+        for volume_id, length in places:
+            self._tally(None, None, None, volume_id).dead_bytes += length
+
+    def add_moves(self, moves: Sequence[MoveFact], uses: Mapping[int, BodyUse]) -> None:
+        """Count moves.
+
+        Args:
+            moves: Of the span that the report speaks of, each once.
+            uses: By body id; a body that is gone has none, and its moves are nobody's.
+
+        Raises:
+            TooManyGroups: See `GROUPS_MAX`.
+        """
+        promoted: list[tuple[MoveFact, Tally]] = []
+        for move in moves:
+            use = uses.get(move.body_id)
+            owner = use.uses[0] if use is not None and use.uses else None
+            tenant_id = None if use is None else use.tenant_id
+            bucket_id, key = (None, None) if owner is None else (owner.bucket_id, owner.key)
+            if not self._cut.holds(tenant_id, bucket_id, key):
+                continue
+            source = self._tally(tenant_id, bucket_id, key, move.from_volume_id)
+            source.ping_pong_bytes += move.record_bytes * move.is_return
+            if move.action == "release":
+                source.released_bytes += move.record_bytes
+                continue
+            target = self._tally(tenant_id, bucket_id, key, move.to_volume_id)
+            _add_copy(move, target)
+            if move.action == "promote":
+                promoted.append((move, target))
+        self._add_unread(promoted)
+
+    def merge(self, other: ReportFold) -> None:
+        """Take in what another fold of the same cut counted.
+
+        Raises:
+            TooManyGroups: Together they are too many.
+        """
+        for key, tally in other.tallies.items():
+            self._find(key).add(tally)
+
+    def _add_dead(self, page: PageFact, use: BodyUse) -> None:
+        if not self._cut.holds(use.tenant_id, None, None):
+            return
+        tally = self._tally(use.tenant_id, None, None, page.volume_id)
+        tally.dead_bytes += page.record_bytes
+        if page.shadow_volume_id is not None:
+            below = self._tally(use.tenant_id, None, None, page.shadow_volume_id)
+            below.dead_bytes += page.shadow_bytes
+
+    def _add_living(
+        self, page: PageFact, use: BodyUse, counted: list[tuple[PageFact, Tally, int]]
+    ) -> None:
+        owner = use.uses[0]
+        cut = self._cut
+        if use.role == "version":
+            for each in use.uses:
+                if cut.holds(use.tenant_id, each.bucket_id, each.key):
+                    tally = self._tally(use.tenant_id, each.bucket_id, each.key, page.volume_id)
+                    tally.logical_bytes += page.payload_bytes
+                    tally.version_count += each.is_first and page.page_index == 0
+        if not cut.holds(use.tenant_id, owner.bucket_id, owner.key):
+            return
+        tally = self._tally(use.tenant_id, owner.bucket_id, owner.key, page.volume_id)
+        record_bytes = page.record_bytes
+        tally.page_count += 1
+        tally.physical_bytes += record_bytes
+        tally.padding_bytes += record_bytes - page.payload_bytes
+        if use.role == "manifest":
+            tally.manifest_bytes += record_bytes
+        elif use.role == "upload":
+            tally.upload_bytes += record_bytes
+        if page.shadow_volume_id is not None:
+            below = self._tally(use.tenant_id, owner.bucket_id, owner.key, page.shadow_volume_id)
+            below.shadow_bytes += page.shadow_bytes
+        written_us = max(each.written_us for each in use.uses)
+        counted.append((page, tally, written_us))
+
+    def _add_activity(self, counted: list[tuple[PageFact, Tally, int]]) -> None:
+        """Count for how long pages were neither written nor read, and how hot they are."""
+        edges = [self._now_us - days * DAY_US for days in IDLE_DAYS]
+        if self._heat is None:
+            for page, tally, active_us in counted:
+                _add_idle(tally, page.record_bytes, active_us, edges)
+            return
+        ids = array("q", [page.body_id + page.page_index for page, _, _ in counted])
+        reads = self._heat.last_reads_of(ids)
+        levels = self._heat.levels_of(ids)
+        for (page, tally, written_us), read_us, level in zip(counted, reads, levels, strict=True):
+            _add_idle(tally, page.record_bytes, max(written_us, read_us), edges)
+            bucket = NEVER if level == NEVER else level >> HEAT_BUCKET_BITS
+            tally.heat[bucket] = tally.heat.get(bucket, 0) + page.record_bytes
+
+    def _add_unread(self, promoted: list[tuple[MoveFact, Tally]]) -> None:
+        if self._heat is None:
+            return
+        ids = array("q", [move.body_id + move.page_index for move, _ in promoted])
+        reads = self._heat.last_reads_of(ids)
+        for (move, target), read_us in zip(promoted, reads, strict=True):
+            if read_us <= move.at_us:
+                target.promoted_unread_bytes += move.record_bytes
+
+    def _tally(
+        self, tenant_id: int | None, bucket_id: int | None, key: bytes | None, volume_id: int
+    ) -> Tally:
+        return self._find(self._cut.group(tenant_id, bucket_id, key, volume_id))
+
+    def _find(self, key: GroupKey) -> Tally:
+        tally = self.tallies.get(key)
+        if tally is None:
+            self._groups.add(key[:3])
+            if len(self._groups) > GROUPS_MAX:
+                raise TooManyGroups
+            tally = self.tallies[key] = Tally()
+        return tally
+
+
+def _add_copy(move: MoveFact, target: Tally) -> None:
+    target.moved_bytes += move.record_bytes
+    if move.action == "promote":
+        target.promoted_bytes += move.record_bytes
+    elif move.action in {"demote", "premigrate"}:
+        target.demoted_bytes += move.record_bytes
+
+
+def _add_idle(tally: Tally, size_bytes: int, active_us: int, edges: list[int]) -> None:
+    idle = tally.idle
+    for number, edge in enumerate(edges):
+        if active_us > edge:
+            return
+        idle[number] += size_bytes
+
+
+def split_deciles(
+    heats: Sequence[Mapping[int, int]], whole: Mapping[int, int]
+) -> list[tuple[int, ...]]:
+    """Bytes of each group in the ten tenths of all bytes by heat, the coldest first.
+
+    Pages of the same heat have no order: what of them falls into which tenth is split in
+    proportion, so that the tenths of a group add up to its bytes.
+
+    Args:
+        heats: Bytes by bin of heat, for each group.
+        whole: The same of everything.
+    """
+    total = sum(whole.values())
+    edges: dict[int, tuple[int, int]] = {}
+    place = 0
+    for bucket in sorted(whole):
+        edges[bucket] = (place, place + whole[bucket])
+        place += whole[bucket]
+    return [_split(heat, edges, total) for heat in heats]
+
+
+def _split(
+    heat: Mapping[int, int], edges: Mapping[int, tuple[int, int]], total: int
+) -> tuple[int, ...]:
+    found = [0] * DECILES
+    for bucket, size in heat.items():
+        first, end = edges[bucket]
+        placed = 0
+        for number in range(DECILES):
+            # Up to the end of this tenth, rounded down; the last one takes what is left.
+            reached = min(max(total * (number + 1) // DECILES - first, 0), end - first)
+            share = size * reached // (end - first) if end > first else size
+            found[number] += share - placed
+            placed = share
+    return tuple(found)
