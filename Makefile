@@ -120,11 +120,11 @@ fuzz: $(VENV)/.dev ## every parser for SECONDS=600 each, then the server over ra
 	$(BIN)/python tools/fuzz.py --each --seconds $(SECONDS)
 	THERMOCLINE_FUZZ_SECONDS=$(SECONDS) $(PYTEST) tests/client/test_fuzz_http.py -q -s -o faulthandler_timeout=0
 
-# RUNS histories of STEPS steps each; SEED repeats them.
+# RUNS histories of STEPS steps each, 25 to a seed; SEED is the first and repeats them.
 .PHONY: model
 model: $(VENV)/.dev ## random histories against the reference model (RUNS=20000 STEPS=100)
-	MODEL_RUNS=$(or $(RUNS),20000) MODEL_STEPS=$(or $(STEPS),100) MODEL_SEED=$(SEED) \
-		$(PYTEST) tests/simulation/test_model.py -q -x
+	$(BIN)/python -m tools.check_model --runs $(or $(RUNS),20000) --steps $(or $(STEPS),100) \
+		$(if $(SEED),--seed $(SEED))
 
 # POINTS crash points from seed FIRST on; one seed alone: `python -m tools.simulate --seed N --dense`
 .PHONY: simulate sabotage

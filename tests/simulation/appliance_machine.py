@@ -28,6 +28,7 @@ from tests.simulation.world import access_key_of
 
 if TYPE_CHECKING:
     from tests.simulation.model import Version
+    from tests.simulation.world import UsageByName
 
 __all__ = ["ApplianceMachine"]
 
@@ -63,6 +64,8 @@ class ApplianceMachine(BucketRules, ObjectRules, UploadRules, ListingRules, Fact
     def __init__(self) -> None:
         super().__init__()
         self.readers: list[_Reader] = []
+        self._usage: UsageByName = ({}, {})
+        self._usage_at: tuple[int, int] | None = None
 
     @initialize(states=st.tuples(STATES, STATES, STATES), is_furnished=st.booleans())
     def furnish(self, states: tuple[str, str, str], is_furnished: bool) -> None:
@@ -159,7 +162,11 @@ class ApplianceMachine(BucketRules, ObjectRules, UploadRules, ListingRules, Fact
     @invariant()
     def usage_is_exact(self) -> None:
         """Counters equal what there is; nothing is held between requests."""
-        by_tenant, by_bucket = self.loop.call(self.world.usage)
+        self.tally.steps += 1
+        if self._usage_at != self.world.commit_count:
+            self._usage_at = self.world.commit_count
+            self._usage = self.loop.call(self.world.usage)
+        by_tenant, by_bucket = self._usage
         tenants = self.model.tenants
         assert by_tenant == {name: self.model.usage(name) for name in tenants}
         assert by_bucket == {
@@ -189,6 +196,7 @@ class ApplianceMachine(BucketRules, ObjectRules, UploadRules, ListingRules, Fact
         """The last look: a sound catalog, and no room taken by what it does not name."""
         try:
             if sys.exc_info()[0] is None:
+                self.tally.runs += 1
                 self.finish_readers()
                 self.loop.call(self.world.reclaim)
                 self.loop.call(self.world.restart_cleanly)

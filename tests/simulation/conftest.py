@@ -22,6 +22,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"simulation: {totals['seeds']:,} seeds, {totals['crash_points']:,} crash points, "
             f"{totals['requests']:,} requests in {seconds:.0f} s"
         )
+    played = [notes for notes, _ in noted if "model_runs" in notes]
+    if played:
+        runs_played, steps = (
+            sum(int(str(notes[name])) for notes in played) for name in ("model_runs", "model_steps")
+        )
+        terminalreporter.write_line(
+            f"reference model: {runs_played:,} runs, {steps:,} steps, 0 divergences"
+        )
     if found:
         terminalreporter.write_line(
             f"sabotage: {len(found)} broken rules found, the last of them by seed {max(found)}"

@@ -10,8 +10,9 @@ from __future__ import annotations
 import random
 import tempfile
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,8 +23,11 @@ from appliance.s3.codes import S3Code
 from appliance.s3.dates import http_date
 from tenants.records import QuotaLimits
 from tests.simulation.asgi_client import Answer, Request, send
-from tests.simulation.loop_thread import LoopThread
+from tests.simulation.catalogs import CatalogHome, FileHome, MemoryHome
 from tests.simulation.model import Ask, Bucket, Limits, Model, Refused, Version, Words
+from tests.simulation.seeded.database import Database, compact_image
+from tests.simulation.seeded.scheduler import threads_in_place
+from tests.simulation.stepped_loop import SteppedLoop
 from tests.simulation.world import PART_BYTES_MIN, Template, World, access_key_of
 
 if TYPE_CHECKING:
@@ -39,6 +43,7 @@ __all__ = [
     "SIZES",
     "WORDS",
     "Machine",
+    "Tally",
     "body_of",
     "condition_headers",
     "iso_time",
@@ -116,31 +121,82 @@ def iso_time(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-class Machine(RuleBasedStateMachine):
-    """One run: a fresh appliance and a fresh model."""
+class _Shelf:
+    """What is made once a process: the first catalog, and a database to load it into."""
 
-    loop: LoopThread
+    def __init__(self) -> None:
+        limits = {
+            name: QuotaLimits(bytes_max=size, objects_max=objects, buckets_max=buckets)
+            for name, (size, objects, buckets) in LIMITS.items()
+        }
+        with tempfile.TemporaryDirectory(prefix="model-") as directory:
+            self.template = Template(Path(directory), limits)
+            self.file = self.template.path.read_bytes()
+            self.image = compact_image(self.template.path)
+        self.database = Database()
+
+
+@cache
+def _shelf() -> _Shelf:
+    return _Shelf()
+
+
+@dataclass(slots=True)
+class Tally:
+    """What histories came to."""
+
+    runs: int = 0
+    steps: int = 0
+    requests: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Count what another has counted."""
+        self.runs += other.runs
+        self.steps += other.steps
+        self.requests += other.requests
+
+
+class Machine(RuleBasedStateMachine):
+    """One run: a fresh appliance and a fresh model.
+
+    Attributes:
+        tally: Counts over all runs since `open`.
+    """
+
+    loop: SteppedLoop
     template: Template
+    tally: Tally
+    _make_home: Callable[[Path], CatalogHome]
 
     def __init__(self) -> None:
         super().__init__()
         self._resources = ExitStack()
-        directory = self._resources.enter_context(tempfile.TemporaryDirectory())
-        self.world = World(self.loop, self.template, Path(directory))
+        directory = Path(self._resources.enter_context(tempfile.TemporaryDirectory()))
+        self.world = World(self.loop, self.template, self._make_home(directory))
         self.loop.call(self.world.create)
         self.model = Model(LIMITS, part_bytes_min=PART_BYTES_MIN)
         self.seen_ids: set[str] = set()
 
     @classmethod
-    def open(cls, resources: ExitStack) -> None:
-        """Make what all runs share."""
-        cls.loop = resources.enter_context(LoopThread())
-        directory = Path(resources.enter_context(tempfile.TemporaryDirectory()))
-        limits = {
-            name: QuotaLimits(bytes_max=size, objects_max=objects, buckets_max=buckets)
-            for name, (size, objects, buckets) in LIMITS.items()
-        }
-        cls.template = Template(directory, limits)
+    def open(cls, resources: ExitStack, *, is_on_files: bool = True) -> None:
+        """Make what all runs share.
+
+        Args:
+            resources: What ends with it.
+            is_on_files: Whether the catalog lies in files and is worked on in threads, as in a
+                server; without, a history depends on nothing but its draws.
+        """
+        shelf = _shelf()
+        cls.tally = Tally()
+        cls.template = shelf.template
+        if is_on_files:
+            cls._make_home = staticmethod(partial(FileHome, shelf.file))
+        else:
+            cls._make_home = staticmethod(
+                lambda _directory: MemoryHome(shelf.image, shelf.database)
+            )
+            resources.enter_context(threads_in_place())
+        cls.loop = resources.enter_context(SteppedLoop())
 
     def destroy(self) -> None:
         """Give everything back."""
@@ -175,6 +231,7 @@ class Machine(RuleBasedStateMachine):
 
         Without a `secret` it signs with that of its key.
         """
+        self.tally.requests += 1
         access_key = access_key_of(ask.tenant, ask.role)
         return await send(
             self.world.application,

@@ -1,58 +1,59 @@
 """The appliance against the reference model: random histories of every operation.
 
-`MODEL_RUNS`, `MODEL_STEPS` and `MODEL_SEED` in the environment set how many runs of how many steps,
-and from which seed; `make model` does. A test is named by its seed, and the seed gives its runs
-again: `make model SEED=... RUNS=25`.
+A test is named by its seed, and `make model SEED=... RUNS=25 STEPS=50` plays its histories again,
+then looks for a shorter one. Without RUNS and STEPS the target is the long form.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis.stateful import run_state_machine_as_test
 
-from tests.simulation.appliance_machine import ApplianceMachine
+from tests.simulation.histories import RUNS_PER_BATCH, play_batch
+from tools.check_model import main
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-RUNS = int(os.environ.get("MODEL_RUNS", "300"))
-STEPS = int(os.environ.get("MODEL_STEPS", "50"))
+RUNS = 300
+STEPS = 50
 # In CI always the same runs, elsewhere always others.
-DEFAULT_SEED = 1 if os.environ.get("CI") == "true" else secrets.randbelow(1_000_000)
-# Shrinking takes minutes and is for whoever mends it, with the seed; CI says that it fails.
-PHASES = (Phase.generate,) if os.environ.get("CI") == "true" else (Phase.generate, Phase.shrink)
-SEED = int(os.environ.get("MODEL_SEED") or DEFAULT_SEED)
-# Hypothesis remembers every step of a test while it runs, so the long form is many tests.
-RUNS_PER_TEST = 25
-SEEDS = range(SEED, SEED - (-RUNS // RUNS_PER_TEST))  # rounded up
-
-
-@pytest.fixture(scope="module")
-def opened() -> Iterator[None]:
-    with ExitStack() as resources:
-        ApplianceMachine.open(resources)
-        yield
+FIRST = 1 if os.environ.get("CI") == "true" else secrets.randbelow(1_000_000)
+SEEDS = range(FIRST, FIRST + RUNS // RUNS_PER_BATCH)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("opened")
 @pytest.mark.parametrize("number", SEEDS, ids="seed={}".format)
-def test_the_appliance_has_the_history_that_the_model_has(number: int) -> None:
-    machine = seed(number)(type("SeededMachine", (ApplianceMachine,), {}))
-    wanted = settings(
-        max_examples=min(RUNS_PER_TEST, RUNS),
-        stateful_step_count=STEPS,
-        deadline=None,
-        database=None,
-        derandomize=False,
-        phases=PHASES,
-        suppress_health_check=list(HealthCheck),
-    )
+def test_the_appliance_has_the_history_that_the_model_has(
+    number: int, record_property: Callable[[str, object], None]
+) -> None:
+    tally = play_batch(number, runs=RUNS_PER_BATCH, steps=STEPS)
 
-    run_state_machine_as_test(machine, settings=wanted)
+    record_property("model_runs", tally.runs)
+    record_property("model_steps", tally.steps)
+    assert tally.runs >= RUNS_PER_BATCH
+
+
+@pytest.mark.slow
+def test_the_long_form_counts_what_it_played(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--runs", "30", "--steps", "3", "--seed", "13", "--jobs", "1"]) == 0
+
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("30 runs, ")
+    assert last.endswith(": 0 divergences")
+
+
+@pytest.mark.slow
+def test_the_long_form_shows_a_divergence_and_how_to_see_it_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.simulation.model.Model.put", lambda *_: None)
+
+    assert main(["--runs", "25", "--steps", "20", "--seed", "13", "--jobs", "1"]) == 1
+
+    out = capsys.readouterr().out
+    assert "make model SEED=13 RUNS=25 STEPS=20" in out
+    assert "state.furnish(" in out

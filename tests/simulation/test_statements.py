@@ -16,7 +16,8 @@ from appliance.s3.codes import S3Code
 from hal.errors import DeviceFailed
 from tenants.records import QuotaLimits
 from tests.simulation.asgi_client import Answer, Request, send
-from tests.simulation.loop_thread import LoopThread
+from tests.simulation.catalogs import FileHome
+from tests.simulation.stepped_loop import SteppedLoop
 from tests.simulation.world import SECRET, Template, World, access_key_of
 from tiers.errors import NoRoom
 from tiers.page_store import PageStore
@@ -37,7 +38,7 @@ TAGS = b"<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag></TagSet></Tagg
 class Client:
     """Asks one appliance, one request after the other."""
 
-    def __init__(self, loop: LoopThread, world: World) -> None:
+    def __init__(self, loop: SteppedLoop, world: World) -> None:
         self.loop = loop
         self.world = world
 
@@ -82,8 +83,9 @@ class Client:
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
     with ExitStack() as resources:
-        loop = resources.enter_context(LoopThread())
-        world = World(loop, Template(tmp_path, {"acme": QuotaLimits()}), tmp_path)
+        loop = resources.enter_context(SteppedLoop())
+        template = Template(tmp_path, {"acme": QuotaLimits()})
+        world = World(loop, template, FileHome(template.path.read_bytes(), tmp_path))
         loop.call(world.create)
         client = Client(loop, world)
         assert client.ask("PUT").status == 200

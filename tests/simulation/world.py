@@ -1,17 +1,17 @@
 """A whole appliance in this process, with devices that lose power and a clock that stands still.
 
-Real: the S3 application, handlers, key ring, SQLite catalog on files, volumes, page store,
-reclaimer. Simulated: the devices under the volumes (`hal.memory_device`), time, randomness.
+Real: the S3 application, handlers, key ring, SQLite catalog (in files or in memory, see
+`tests.simulation.catalogs`), volumes, page store, reclaimer. Simulated: the devices under the
+volumes (`hal.memory_device`), time, randomness.
 
 `restart` ends it the way a process ends and starts the next one on what is left: after a clean stop
-everything, after a dirty one what `MemoryDevice.crash` leaves of the devices and the database's
-files as they are at that moment, never closed.
+everything, after a dirty one what `MemoryDevice.crash` leaves of the devices and the catalog as a
+power cut leaves it at that moment.
 """
 
 from __future__ import annotations
 
 import random
-import shutil
 import uuid
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import trio
+from sqlalchemy import select
 
 from appliance.assembly import (
     Core,
@@ -28,9 +29,8 @@ from appliance.assembly import (
     make_scrubber,
     make_service,
 )
-from appliance.catalog import buckets, schema, tenants, uploads
+from appliance.catalog import buckets, schema, tables, tenants, uploads
 from appliance.catalog.connections import make_writer_engine, parse_url
-from appliance.catalog.engine import Catalog
 from appliance.catalog.keys import insert_key, replace_secret
 from appliance.catalog.settings import begin_epoch
 from appliance.clock import FakeClock
@@ -51,11 +51,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+    from appliance.catalog.engine import Catalog
     from appliance.catalog.records import Bucket, Finding
     from appliance.catalog.unit import Connection
     from appliance.keyring import KeyRing
     from tenants.records import Tenant
-    from tests.simulation.loop_thread import LoopThread
+    from tests.simulation.catalogs import CatalogHome
+    from tests.simulation.stepped_loop import SteppedLoop
     from tiers.reclaimer import Reclaimer
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "SECRET",
     "Template",
     "Usage",
+    "UsageByName",
     "World",
     "access_key_of",
 ]
@@ -93,6 +96,25 @@ LIMITS_OF_S3 = S3Limits(
 
 Usage = tuple[int, int]
 """Bytes and objects."""
+
+UsageByName = tuple[dict[str, Usage], dict[tuple[str, str], Usage]]
+"""By tenant; by tenant and bucket."""
+
+# Asked after every step of a history: two statements, and not two a tenant.
+_TENANT_USAGE = select(
+    tables.tenants.c.name,
+    tables.tenants.c.used_bytes,
+    tables.tenants.c.object_count,
+    tables.tenants.c.bucket_count,
+)
+_BUCKET_USAGE = select(
+    tables.tenants.c.name,
+    tables.buckets.c.name,
+    tables.buckets.c.used_bytes,
+    tables.buckets.c.object_count,
+).select_from(
+    tables.buckets.join(tables.tenants, tables.buckets.c.tenant_id == tables.tenants.c.tenant_id)
+)
 
 
 def access_key_of(tenant: str, role: str) -> str:
@@ -156,17 +178,22 @@ class _Start:
 
 
 class World:
-    """One appliance over any number of starts; its coroutines run in the loop's thread."""
+    """One appliance over any number of starts; its coroutines run in the loop.
 
-    def __init__(self, loop: LoopThread, template: Template, directory: Path) -> None:
+    Args:
+        loop: Where it lives.
+        template: What `home` holds first.
+        home: Of its catalog.
+    """
+
+    def __init__(self, loop: SteppedLoop, template: Template, home: CatalogHome) -> None:
         self._loop = loop
         self._template = template
-        self._directory = directory
-        self._files = count(1)
+        self._home = home
         self._uuids = count(1)
         self._random = random.Random(2)
         self._secrets: dict[str, str] = {}
-        self._catalog_path = self._next_catalog_path()
+        self._starts = 0
         self._devices = {
             tier: MemoryDevice(tier, capacity_bytes=CAPACITIES[tier]) for tier in TIERS
         }
@@ -176,7 +203,6 @@ class World:
 
     async def create(self) -> None:
         """Format, and start for the first time."""
-        shutil.copy(self._template.path, self._catalog_path)
         for number, tier in enumerate(TIERS, start=1):
             await Volume.format(
                 self._devices[tier],
@@ -204,11 +230,9 @@ class World:
         """Lose the power between two requests; `seed` draws what unflushed changes became of."""
         lots = random.Random(seed)
         left = {tier: device.crash(lots) for tier, device in self._devices.items()}
-        path = self._next_catalog_path()
-        for suffix in ("", "-wal"):
-            shutil.copy(f"{self._catalog_path}{suffix}", f"{path}{suffix}")
+        self._home.cut_power()
         await self._close()
-        self._catalog_path, self._devices = path, left
+        self._devices = left
         await self._open()
 
     async def advance(self, seconds: float) -> None:
@@ -308,22 +332,25 @@ class World:
         """The volumes of this start."""
         return self._start.store.volumes
 
-    async def usage(self) -> tuple[dict[str, Usage], dict[tuple[str, str], Usage]]:
-        """What the catalog has counted, by tenant and by tenant and bucket."""
+    @property
+    def commit_count(self) -> tuple[int, int]:
+        """Starts, and commits of this one: where it is the same, the catalog is."""
+        return self._starts, self._start.catalog.statistics().committer.commits
 
-        def count_all(
-            connection: Connection,
-        ) -> tuple[dict[str, Usage], dict[tuple[str, str], Usage]]:
+    async def usage(self) -> UsageByName:
+        """What the catalog has counted."""
+
+        def count_all(connection: Connection) -> UsageByName:
             by_tenant: dict[str, Usage] = {}
             by_bucket: dict[tuple[str, str], Usage] = {}
-            for name, tenant_id in self._template.tenant_ids.items():
-                tenant = tenants.find_tenant_by_id(connection, tenant_id=tenant_id)
-                assert tenant is not None
-                by_tenant[name] = (tenant.usage.used_bytes, tenant.usage.object_count)
-                found = buckets.list_buckets(connection, tenant_id=tenant_id, limit=100)
-                assert tenant.usage.bucket_count == len(found)
-                for bucket in found:
-                    by_bucket[name, bucket.name] = (bucket.used_bytes, bucket.object_count)
+            bucket_counts: dict[str, int] = {}
+            for name, size, objects, bucket_count in connection.execute(_TENANT_USAGE):
+                by_tenant[name] = (size, objects)
+                bucket_counts[name] = bucket_count
+            for name, bucket, size, objects in connection.execute(_BUCKET_USAGE):
+                by_bucket[name, bucket] = (size, objects)
+                bucket_counts[name] -= 1
+            assert not any(bucket_counts.values()), "buckets are not counted right"
             return by_tenant, by_bucket
 
         return await self._start.catalog.read(count_all)
@@ -357,14 +384,13 @@ class World:
                 named += sum(extent.length_bytes for extent in extents)
         return named
 
-    def _next_catalog_path(self) -> Path:
-        return self._directory / f"catalog-{next(self._files)}.db"
-
     async def _open(self) -> None:
+        self._starts += 1
+
         async def flush(segments: Collection[SegmentRef]) -> Mapping[SegmentRef, Exception]:
             return await self._start.store.flush(segments)
 
-        catalog = await Catalog.open(f"sqlite:///{self._catalog_path}", flusher=flush, readers=1)
+        catalog = await self._home.open(flush)
         scope, ended = trio.CancelScope(), trio.Event()
 
         async def commit(task_status: trio.TaskStatus[None]) -> None:

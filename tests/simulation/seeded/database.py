@@ -9,7 +9,9 @@ SQLite's own durability is not tested here (`tests/crash` does), so WAL and file
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import tempfile
 from contextlib import ExitStack
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -21,12 +23,13 @@ from appliance.catalog.engine import Catalog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from sqlalchemy.pool import PoolProxiedConnection
 
     from appliance.catalog.committer import Flusher
 
-__all__ = ["CommitFate", "Database"]
+__all__ = ["CommitFate", "Database", "compact_image"]
 
 _PRAGMAS = ("foreign_keys=ON", "trusted_schema=OFF", "temp_store=MEMORY")
 _SQLITE_FULL = 13  # sqlite.org/rescode.html
@@ -106,6 +109,19 @@ class Database:
             raise _failure("database or disk is full", _SQLITE_FULL)
         if fate is not CommitFate.DONE:
             raise _failure("disk I/O error", _SQLITE_IOERR_FSYNC)
+
+
+def compact_image(path: Path) -> bytes:
+    """What a closed catalog's file holds, for `Database.load`: no log, and small pages."""
+    with tempfile.TemporaryDirectory(prefix="image-") as directory:
+        copy = shutil.copy(path, directory)
+        raw = sqlite3.connect(copy, isolation_level=None)
+        raw.execute("PRAGMA journal_mode=DELETE")
+        raw.execute("PRAGMA page_size=1024")
+        raw.execute("VACUUM")
+        image = raw.serialize()
+        raw.close()
+    return image
 
 
 def _failure(message: str, code: int) -> sqlite3.OperationalError:

@@ -22,7 +22,7 @@ from trio._core import _run
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-__all__ = ["run_seeded"]
+__all__ = ["run_seeded", "threads_in_place"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -30,7 +30,7 @@ Ts = TypeVarTuple("Ts")
 
 def run_seeded(seed: int, function: Callable[[], Awaitable[T]]) -> T:
     """The result of an async function under the seed's schedule and a clock of its own."""
-    with _seeded_schedule(seed), _threads_in_place():
+    with _seeded_schedule(seed), threads_in_place():
         return trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
@@ -48,7 +48,8 @@ def _seeded_schedule(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _threads_in_place() -> Iterator[None]:
+def threads_in_place() -> Iterator[None]:
+    """Until its end, what would be run in a thread is run where it is asked for."""
     threaded = trio.to_thread.run_sync
     trio.to_thread.run_sync = _run_in_place  # type: ignore[assignment]
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import random
-import sqlite3
 import tempfile
 from contextlib import contextmanager
 from functools import cache, partial
@@ -25,7 +24,7 @@ from appliance.catalog.connections import make_writer_engine, parse_url
 from appliance.catalog.records import Versioning
 from tests.simulation.seeded.census import check_image
 from tests.simulation.seeded.clients import BUCKETS, LIMITS, VERSIONED, Client
-from tests.simulation.seeded.database import Database
+from tests.simulation.seeded.database import Database, compact_image
 from tests.simulation.seeded.faults import FaultKind, Profile, Tally, draw_profile
 from tests.simulation.seeded.history import History
 from tests.simulation.seeded.life import (
@@ -109,20 +108,9 @@ class _Shelf:
                         )
             engine.dispose()
             self.box: SecretBox = template.box
-            self.image = _compact_image(template.path)
+            self.image = compact_image(template.path)
         self.database = Database()
         self.side_database = Database()
-
-
-def _compact_image(path: Path) -> bytes:
-    """The catalog's file for a database in memory: no log, and small pages for quick copies."""
-    raw = sqlite3.connect(path, isolation_level=None)
-    raw.execute("PRAGMA journal_mode=DELETE")
-    raw.execute("PRAGMA page_size=1024")
-    raw.execute("VACUUM")
-    image = raw.serialize()
-    raw.close()
-    return image
 
 
 @cache
