@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 __all__ = [
     "LEVEL_BITS",
@@ -34,6 +35,7 @@ __all__ = [
     "NEVER",
     "POSITION_REBASE",
     "HeatScale",
+    "Lots",
     "access_weight",
     "add_access",
     "combine_levels",
@@ -57,6 +59,18 @@ POSITION_REBASE = 16_384.0
 _STEP = 1 << LEVEL_BITS
 # 2^-d of a difference this large is below half a step of the larger level.
 _NEGLIGIBLE = 64.0
+
+
+class Lots(Protocol):
+    """Random numbers for rounding, nothing secret; `random.Random` for one."""
+
+    def random(self) -> float:
+        """Uniform in [0, 1)."""
+        ...
+
+    def randbytes(self, n: int, /) -> bytes:
+        """So many random bytes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,367 @@
+"""Heat of every page on the long scale: four bytes a page, by page id.
+
+Levels (`tiers.temperature`) lie in chunks of 2^18 pages, 1 MiB of memory that the kernel hands out
+where it is first written, 4 KiB at a time: pages that nobody reads cost nothing, and a page id that
+was never given out costs nothing either. A chunk is made at the first touch and dropped when
+nothing in it is warm any more.
+
+Time is what the caller counts in: seconds of a clock that never goes back, or counted reads
+(`HeatUnit`). Losing the table, or any chunk of it, changes speed and nothing else.
+
+One owner at a time folds, rescales and drops; `levels_of` may be called from another thread
+meanwhile and finds levels of a moment ago. No I/O: `appliance.heat_file` keeps chunks on disk.
+
+Complexity: a fold costs about half a microsecond an access, `levels_of` a tenth of one a page.
+"""
+
+from __future__ import annotations
+
+import enum
+import mmap
+from array import array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tiers.heat_columns import (
+    combine_columns,
+    round_levels,
+    shift_column,
+    sum_accesses,
+    values_of,
+    view_column,
+)
+from tiers.temperature import LEVEL_MAX, LEVEL_MIN, NEVER, HeatScale, add_access, encode_level
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from tiers.heat_columns import AccessBatch, Column
+    from tiers.temperature import Lots
+
+__all__ = [
+    "BLOCK_BYTES",
+    "CHUNK_BITS",
+    "CHUNK_BYTES",
+    "COLD_HALF_LIVES",
+    "HeatTable",
+    "HeatTableStatistics",
+    "HeatUnit",
+    "iter_touched",
+    "make_chunk",
+]
+
+CHUNK_BITS = 18
+CHUNK_BYTES = 4 << CHUNK_BITS
+"""1 MiB: what is checkpointed and dropped as one."""
+BLOCK_BYTES = 4096
+"""What the kernel hands out at once: 1,024 pages."""
+COLD_HALF_LIVES = 32.0
+"""A level that far below a read just now is cold: a four-thousand-millionth of its heat."""
+GATHER_ROWS = 1 << 16  # at once: Arrow sorts so many small numbers by counting them
+
+_SLOT_MASK = (1 << CHUNK_BITS) - 1
+_NO_LEVELS = bytes(BLOCK_BYTES)
+_IN_BOUNDS = pc.TakeOptions(boundscheck=False)  # a slot is masked
+
+
+class HeatUnit(enum.StrEnum):
+    """In what heat fades."""
+
+    SECONDS = "seconds"
+    READS = "reads"
+    """Counted reads, for `half_life = "auto"`: an idle weekend cools nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeatTableStatistics:
+    """State of a table; `folded` and `dropped` are since it was made."""
+
+    chunks: int
+    changed_chunks: int
+    folded: int
+    dropped: int
+
+
+class HeatTable:
+    """Levels by page id.
+
+    Args:
+        scale: In the unit of the times that are folded in.
+        lots: For the rounding.
+        unit: What that unit is.
+    """
+
+    def __init__(self, scale: HeatScale, *, lots: Lots, unit: HeatUnit = HeatUnit.SECONDS) -> None:
+        self.unit = unit
+        self._scale = scale
+        self._lots = lots
+        self._chunks: dict[int, memoryview] = {}
+        self._columns: dict[int, Column] = {}  # the same memory, as Arrow sees it
+        self._numbers: Column | None = None  # of the chunks, ascending; made when asked for
+        self._changed: set[int] = set()
+        self._folded = 0
+        self._dropped = 0
+
+    def statistics(self) -> HeatTableStatistics:
+        """Counts."""
+        return HeatTableStatistics(
+            chunks=len(self._chunks),
+            changed_chunks=len(self._changed),
+            folded=self._folded,
+            dropped=self._dropped,
+        )
+
+    @property
+    def scale(self) -> HeatScale:
+        """Of every level."""
+        return self._scale
+
+    def level(self, page: int) -> int:
+        """The stored level of a page, `NEVER` where it has none."""
+        chunk = self._chunks.get(page >> CHUNK_BITS)
+        return NEVER if chunk is None else chunk[page & _SLOT_MASK]
+
+    def add(self, page: int, weight: float, time: float) -> bool:
+        """Add one access; whether there was heat of the page before.
+
+        Args:
+            page: Its id.
+            weight: Above 0; 1.0 is a whole read.
+            time: In the unit of the scale.
+        """
+        number, slot = page >> CHUNK_BITS, page & _SLOT_MASK
+        chunk = self._chunks.get(number)
+        if chunk is None:
+            chunk = self._make_chunk(number)
+        before = chunk[slot]
+        chunk[slot] = add_access(
+            before,
+            position=self._scale.position(time),
+            weight=weight,
+            lot=self._lots.random(),
+        )
+        self._changed.add(number)
+        self._folded += 1
+        return before != NEVER
+
+    def fold(self, batch: AccessBatch) -> int:
+        """Add a batch of accesses; as exact as one by one. The slots of the batch are page ids.
+
+        Returns:
+            How many pages changed.
+        """
+        if not batch:
+            return 0
+        touched, news = sum_accesses(batch, self._scale)
+        order, parts = self._split(touched, makes_chunks=True)
+        slots = pc.bit_wise_and(pc.take(touched, order), pa.scalar(_SLOT_MASK, pa.int64()))
+        olds = self._take(slots, parts)
+        levels = round_levels(combine_columns(olds, pc.take(news, order)), self._lots.randbytes)
+        slot_numbers, level_numbers = values_of(slots, "q"), values_of(levels, "I")
+        start = 0
+        for number, count in parts:
+            chunk = self._chunks[number]
+            for row in range(start, start + count):
+                chunk[slot_numbers[row]] = level_numbers[row]
+            start += count
+        self._changed.update(number for number, _ in parts)
+        self._folded += len(batch)
+        return len(touched)
+
+    def levels_of(self, page_ids: array[int]) -> array[int]:
+        """The stored level of each page, `NEVER` where it has none.
+
+        Args:
+            page_ids: Type code `q`, any order, repeated ones allowed.
+
+        Returns:
+            As many, type code `I`.
+        """
+        found = array("I")
+        for start in range(0, len(page_ids), GATHER_ROWS):
+            part = page_ids[start : start + GATHER_ROWS]
+            pages: Column = pa.Array.from_buffers(pa.int64(), len(part), [None, pa.py_buffer(part)])
+            found.frombytes(values_of(self.gather(pages), "I").cast("B"))
+        return found
+
+    def gather(self, pages: Column) -> Column:
+        """The stored levels, uint32, of at most `GATHER_ROWS` pages, int64."""
+        assert len(pages) <= GATHER_ROWS
+        order, parts = self._split(pages, makes_chunks=False)
+        slots = pc.bit_wise_and(pc.take(pages, order), pa.scalar(_SLOT_MASK, pa.int64()))
+        # Where each page's level is in the order of the chunks: the order of the order.
+        back = pc.array_sort_indices(order)
+        gathered: Column = pc.take(self._take(slots, parts), back)
+        return gathered
+
+    def _split(
+        self, pages: Column, *, makes_chunks: bool
+    ) -> tuple[Column, Sequence[tuple[int, int]]]:
+        """How to order pages by their chunks; and each chunk, -1 for none, with its count."""
+        numbers = pc.shift_right(pages, pa.scalar(CHUNK_BITS, pa.int64()))
+        known = self._index()
+        places = pc.index_in(numbers, value_set=known)
+        if makes_chunks and places.null_count:
+            missing = pc.unique(pc.filter(numbers, pc.is_null(places)))
+            for number in missing.to_pylist():
+                self._make_chunk(number)
+            known = self._index()
+            places = pc.index_in(numbers, value_set=known)
+        places = pc.fill_null(places, len(known))
+        counted = sorted(
+            (entry["values"], entry["counts"]) for entry in pc.value_counts(places).to_pylist()
+        )
+        ids = values_of(known, "q") if len(known) else ()
+        parts = [(ids[place] if place < len(ids) else -1, count) for place, count in counted]
+        return pc.array_sort_indices(places), parts
+
+    def _take(self, slots: Column, parts: Iterable[tuple[int, int]]) -> Column:
+        """Levels in the chunks that `parts` names, one after the other."""
+        found: list[Column] = []
+        start = 0
+        for number, count in parts:
+            column = self._columns.get(number)
+            if column is None:
+                found.append(pa.repeat(pa.scalar(NEVER, pa.uint32()), count))
+            else:
+                found.append(
+                    pc.call_function("take", [column, slots.slice(start, count)], _IN_BOUNDS)
+                )
+            start += count
+        joined: Column = pa.concat_arrays(found)
+        return joined
+
+    def rescale(self, target: HeatScale, now: float) -> None:
+        """Change half-life, epoch or both; every heat at `now` stays as it is.
+
+        Args:
+            target: The scale from now on, in the same unit.
+            now: In that unit.
+        """
+        shift = self._scale.shift_to(target, now)
+        for chunk in self._chunks.values():
+            _shift_chunk(chunk, shift)
+        self._scale = target
+
+    def change_unit(self, unit: HeatUnit, target: HeatScale, *, before: float, now: float) -> None:
+        """Count in another unit from now on; every heat of now stays as it is.
+
+        Args:
+            unit: The new one.
+            target: The scale from now on.
+            before: Now, in the old unit.
+            now: Now, in the new unit.
+        """
+        # On the old scale seen from the new unit, now is where it was.
+        position = self._scale.position(before)
+        half_life = self._scale.half_life
+        self._scale = HeatScale(epoch=now - position * half_life, half_life=half_life)
+        self.rescale(target, now)
+        self.unit = unit
+
+    def drop_cold(self, now: float) -> list[int]:
+        """Drop the chunks in which nothing is warm any more; their numbers."""
+        warm = encode_level(self._scale.position(now) - COLD_HALF_LIVES, 0.0)
+        dropped = [
+            number for number, column in self._columns.items() if pc.max(column).as_py() < warm
+        ]
+        for number in dropped:
+            del self._chunks[number], self._columns[number]
+            self._changed.discard(number)
+            self._numbers = None
+        self._dropped += len(dropped)
+        return dropped
+
+    def take_changed(self) -> list[int]:
+        """The numbers of the chunks that were changed since the last call, ascending."""
+        changed = sorted(self._changed)
+        self._changed.clear()
+        return changed
+
+    def note_unsaved(self, number: int) -> None:
+        """Name a chunk among the changed ones again, because keeping it failed."""
+        if number in self._chunks:
+            self._changed.add(number)
+
+    def list_chunks(self) -> list[int]:
+        """The numbers of all chunks, ascending."""
+        return sorted(self._chunks)
+
+    def find_chunk(self, number: int) -> memoryview | None:
+        """The levels of a chunk, format `I`, as they are; they go on changing."""
+        return self._chunks.get(number)
+
+    def put_chunk(self, number: int, levels: memoryview, scale: HeatScale, now: float) -> None:
+        """Take a chunk that was kept, in place of what there is.
+
+        Args:
+            number: The page ids shifted right by `CHUNK_BITS`.
+            levels: 2^18 of them, writable, format `I`; the table's from now on.
+            scale: Of these levels, in the table's unit.
+            now: In that unit.
+        """
+        assert levels.nbytes == CHUNK_BYTES
+        shift = scale.shift_to(self._scale, now)
+        if shift:
+            _shift_chunk(levels, shift)
+        self._enter(number, levels)
+
+    def _make_chunk(self, number: int) -> memoryview:
+        chunk = make_chunk()
+        self._enter(number, chunk)
+        return chunk
+
+    def _enter(self, number: int, chunk: memoryview) -> None:
+        is_new = number not in self._chunks
+        self._chunks[number] = chunk
+        self._columns[number] = view_column(chunk)
+        if is_new:
+            self._numbers = None
+
+    def _index(self) -> Column:
+        if self._numbers is None:
+            self._numbers = pa.array(sorted(self._chunks), pa.int64())
+        return self._numbers
+
+
+def make_chunk() -> memoryview:
+    """Room for the levels of a chunk, all `NEVER`, format `I`; costs nothing until written."""
+    memory = mmap.mmap(-1, CHUNK_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # In large pages one level would cost 2 MiB. A kernel without them refuses the advice.
+    try:
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    except OSError:
+        return memoryview(memory).cast("I")
+    return memoryview(memory).cast("I")
+
+
+def iter_touched(chunk: memoryview) -> Iterator[tuple[int, int]]:
+    """Runs of a chunk's 4 KiB blocks with a level in them: first block and how many."""
+    whole = chunk.cast("B")
+    first: int | None = None
+    for block in range(CHUNK_BYTES // BLOCK_BYTES):
+        start = block * BLOCK_BYTES
+        # Compared as bytes: two views are compared number by number.
+        if bytes(whole[start : start + BLOCK_BYTES]) != _NO_LEVELS:
+            first = block if first is None else first
+        elif first is not None:
+            yield first, block - first
+            first = None
+    if first is not None:
+        yield first, CHUNK_BYTES // BLOCK_BYTES - first
+
+
+def _shift_chunk(chunk: memoryview, shift: int) -> None:
+    """Shift what was touched; writing the rest would make it cost memory."""
+    levels = BLOCK_BYTES // 4
+    for first, count in iter_touched(chunk):
+        shift_column(chunk[first * levels : (first + count) * levels], shift)
+
+
+def level_time(stored: int, scale: HeatScale) -> float:
+    """When a single whole read would have left that level; never before the last whole read."""
+    assert LEVEL_MIN <= stored <= LEVEL_MAX
+    return scale.epoch + (stored - (1 << 31)) / 65_536 * scale.half_life
