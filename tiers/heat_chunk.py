@@ -9,14 +9,14 @@ All numbers little-endian.
         12     4  blocks in the payload
         16     8  chunk number: page ids shifted right by 18
         24     8  half-life in the unit, float64
-        32     8  position of the moment of writing on the levels' scale, half-lives, float64
-        40     8  that moment, microseconds since 1970, signed
-        48    32  which of the 256 blocks of 4 KiB are in the payload, lowest bit first
-        80    32  BLAKE3-256 of bytes 0 to 79 and the payload
-       112     -  the blocks that hold a level, ascending: 1,024 levels of 32 bits each
+        32     8  epoch of the levels, in the unit, float64
+        40     8  when it was written, in the unit, float64
+        48     8  the same, microseconds since 1970, signed
+        56    32  which of the 256 blocks of 4 KiB are in the payload, lowest bit first
+        88    32  BLAKE3-256 of bytes 0 to 87 and the payload
+       120     -  the blocks that hold a level, ascending: 1,024 levels of 32 bits each
 
-The scale's epoch is not kept: a moment's position says the same, whatever clock the next process
-counts by.
+Times in the unit go on over restarts: who keeps chunks sees to that.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 _MAGIC = b"TCLHEAT\n"
 _VERSION = 1
-_HEAD = struct.Struct("<8sHHIQddq32s")
+_HEAD = struct.Struct("<8sHHIQdddq32s")
 _DIGEST_BYTES = 32
 _HEADER_BYTES = _HEAD.size + _DIGEST_BYTES
 CHUNK_FILE_BYTES_MAX = _HEADER_BYTES + CHUNK_BYTES
@@ -48,7 +48,7 @@ _BLOCKS = CHUNK_BYTES // BLOCK_BYTES
 _NUMBER_MAX = 1 << 45  # page ids have 63 bits
 _UNITS = (HeatUnit.SECONDS, HeatUnit.READS)
 
-assert _HEADER_BYTES == 112
+assert _HEADER_BYTES == 120
 
 
 class ChunkRefused(ValueError):
@@ -61,21 +61,17 @@ class HeatChunk:
 
     Attributes:
         number: The page ids shifted right by `CHUNK_BITS`.
-        half_life: In the unit.
-        position: Of `written_us` on the scale of the levels.
+        scale: Of the levels, in the unit.
+        written_at: In the unit, on a clock that goes on over restarts.
         levels: Writable, format `I`, 2^18 of them.
     """
 
     number: int
     unit: HeatUnit
-    half_life: float
-    position: float
+    scale: HeatScale
+    written_at: float
     written_us: int
     levels: memoryview
-
-    def scale(self, now: float) -> HeatScale:
-        """The scale of the levels, for a clock that says `now` at the moment of `position`."""
-        return HeatScale(epoch=now - self.position * self.half_life, half_life=self.half_life)
 
 
 def encode_chunk(chunk: HeatChunk) -> bytes:
@@ -92,8 +88,9 @@ def encode_chunk(chunk: HeatChunk) -> bytes:
         _UNITS.index(chunk.unit),
         len(payload) // BLOCK_BYTES,
         chunk.number,
-        chunk.half_life,
-        chunk.position,
+        chunk.scale.half_life,
+        chunk.scale.epoch,
+        chunk.written_at,
         chunk.written_us,
         blocks.to_bytes(_BLOCKS // 8, "little"),
     )
@@ -112,7 +109,9 @@ def decode_chunk(data: memoryview) -> HeatChunk:
     if len(data) < _HEADER_BYTES or bytes(data[:8]) != _MAGIC:
         raise ChunkRefused("not a file of heat")
     head = bytes(data[: _HEAD.size])
-    _, version, unit, count, number, half_life, position, written_us, bits = _HEAD.unpack(head)
+    _, version, unit, count, number, half_life, epoch, written_at, written_us, bits = _HEAD.unpack(
+        head
+    )
     if version != _VERSION:
         raise ChunkRefused(f"version {version}; this program reads version {_VERSION}")
     payload = data[_HEADER_BYTES:]
@@ -122,7 +121,8 @@ def decode_chunk(data: memoryview) -> HeatChunk:
     is_sane = (
         unit < len(_UNITS)
         and number < _NUMBER_MAX
-        and math.isfinite(position)
+        and math.isfinite(epoch)
+        and math.isfinite(written_at)
         and 0.0 < half_life < math.inf
         and count == blocks.bit_count()
         and len(payload) == count * BLOCK_BYTES
@@ -132,8 +132,8 @@ def decode_chunk(data: memoryview) -> HeatChunk:
     return HeatChunk(
         number=number,
         unit=_UNITS[unit],
-        half_life=half_life,
-        position=position,
+        scale=HeatScale(epoch=epoch, half_life=half_life),
+        written_at=written_at,
         written_us=written_us,
         levels=_place(blocks, payload),
     )

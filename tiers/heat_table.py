@@ -245,6 +245,7 @@ class HeatTable:
         for chunk in self._chunks.values():
             _shift_chunk(chunk, shift)
         self._scale = target
+        self._changed.update(self._chunks)
 
     def change_unit(self, unit: HeatUnit, target: HeatScale, *, before: float, now: float) -> None:
         """Count in another unit from now on; every heat of now stays as it is.
