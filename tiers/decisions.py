@@ -70,6 +70,8 @@ class Action(enum.StrEnum):
     """The copy below is given up, the page stays where it is: nothing is written."""
     DRAIN = "drain"
     """Copied off a volume that is to be emptied."""
+    HEAL = "heal"
+    """A bad copy is given up in favour of the good one."""
     STAY = "stay"
 
 

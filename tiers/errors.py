@@ -4,6 +4,7 @@ TierError
 NoRoom(wanted_bytes)       no tier can take the record; reads and deletes go on
 PageLost(page, reason)     no copy of the page passes its checks; its bytes are never served
 LedgerUnavailable(reason)  the ledger cannot answer now: work in the background waits and goes on
+  LedgerRefused            the same, and nothing of the change was made
 PolicyInvalid(faults)      a policy file breaks rules; each fault has line, column and key
 TraceInvalid(reason)       a file with recorded accesses cannot be read as what it is said to be
 """
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tiers.records import StoredPage
 
 __all__ = [
+    "LedgerRefused",
     "LedgerUnavailable",
     "NoRoom",
     "PageLost",
@@ -58,6 +60,10 @@ class LedgerUnavailable(TierError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class LedgerRefused(LedgerUnavailable):
+    """The ledger did not take a change, now, and nothing of it was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,6 +118,32 @@ class PageFlip:
     new_shadow: Extent | None
     entry: MoveEntry
 
+    @property
+    def left(self) -> tuple[Extent, ...]:
+        """Places that the page has now and will not have: dead once the flip holds."""
+        kept = {self.extent, self.new_shadow}
+        return tuple(
+            place
+            for place in (self.page.extent, self.shadow)
+            if place is not None and place not in kept
+        )
+
+    def journal(self, *, at_us: int) -> PageMove:
+        """The journal's line, once it held: from the place given up or copied to the one gained."""
+        if self.extent != self.page.extent:
+            source, target = self.page.extent, self.extent
+        else:
+            source, target = self.shadow or self.page.extent, self.new_shadow or self.page.extent
+        return PageMove(
+            body_id=self.page.body_id,
+            page_index=self.page.page_index,
+            entry=self.entry,
+            from_volume=source.volume_id,
+            to_volume=target.volume_id,
+            record_bytes=self.page.extent.length_bytes,
+            at_us=at_us,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageMove:

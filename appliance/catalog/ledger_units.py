@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from appliance.catalog.errors import CatalogError
-from tiers.errors import LedgerUnavailable
+from appliance.catalog.errors import CatalogBusy, CatalogError, CatalogFull
+from tiers.errors import LedgerRefused, LedgerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,13 +40,20 @@ class LedgerUnits:
         except CatalogError as error:
             raise LedgerUnavailable(str(error)) from error
 
-    async def commit(self, unit: Callable[[Connection], T]) -> T:
+    async def commit(self, unit: Callable[[Connection], T], *, order: int = 0) -> T:
         """The value of a unit that writes, once it is durable.
 
+        Args:
+            unit: See `Catalog.commit`.
+            order: Its place in a batch, see there.
+
         Raises:
-            LedgerUnavailable: It was refused, or what became of it is unknown.
+            LedgerRefused: Nothing of it was committed.
+            LedgerUnavailable: What became of it is unknown.
         """
         try:
-            return await self._catalog.commit(unit)
+            return await self._catalog.commit(unit, order=order)
+        except (CatalogBusy, CatalogFull) as error:
+            raise LedgerRefused(str(error)) from error
         except CatalogError as error:
             raise LedgerUnavailable(str(error)) from error
