@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tiers.ports import DeadExtent
+from tiers.records import PagePlaces
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -21,7 +22,7 @@ class MemoryDeadLedger:
     """See `tiers.ports.DeadLedger`; the `add_` methods play the part of the catalog's commits."""
 
     def __init__(self) -> None:
-        self._pages: dict[BodyId, dict[int, StoredPage]] = {}
+        self._pages: dict[BodyId, dict[int, PagePlaces]] = {}
         self._died_us: dict[BodyId, int] = {}
         self._extents: dict[int, tuple[int, Extent]] = {}
         self._next_dead_id = 1
@@ -29,7 +30,11 @@ class MemoryDeadLedger:
 
     def add_body(self, body_id: BodyId, pages: Sequence[StoredPage]) -> None:
         """Make a live body known."""
-        self._pages[body_id] = {page.page_index: page for page in pages}
+        self._pages[body_id] = {page.page_index: PagePlaces(page=page) for page in pages}
+
+    def add_shadow(self, page: StoredPage, extent: Extent) -> None:
+        """Give a known page a second place."""
+        self._pages[page.body_id][page.page_index] = PagePlaces(page=page, shadow=extent)
 
     def add_death(self, body_id: BodyId, *, died_us: int) -> None:
         """Take the last reference from a body."""
@@ -52,31 +57,34 @@ class MemoryDeadLedger:
         )
         return dead[:limit]
 
-    async def list_pages(
+    async def list_places(
         self, body_id: BodyId, *, first_index: int, limit: int
-    ) -> Sequence[StoredPage]:
+    ) -> Sequence[PagePlaces]:
         """See `DeadLedger`."""
         await trio.lowlevel.checkpoint()
         pages = self._pages.get(body_id, {})
         return [pages[index] for index in sorted(pages) if index >= first_index][:limit]
 
-    async def forget_pages(self, pages: Sequence[StoredPage], *, ended: Collection[BodyId]) -> None:
+    async def forget_pages(self, pages: Sequence[PagePlaces], *, ended: Collection[BodyId]) -> None:
         """See `DeadLedger`."""
         await trio.lowlevel.checkpoint()
-        for page in pages:
-            self._pages[page.body_id].pop(page.page_index, None)
+        for places in pages:
+            known = self._pages[places.page.body_id].pop(places.page.page_index, places)
+            assert known == places, "what is dead does not move"
         for body_id in ended:
             assert not self._pages.get(body_id)
             self._pages.pop(body_id, None)
             self._died_us.pop(body_id, None)
 
-    async def list_dead_extents(self, *, died_before_us: int, limit: int) -> Sequence[DeadExtent]:
+    async def list_dead_extents(
+        self, *, died_before_us: int, after: int, limit: int
+    ) -> Sequence[DeadExtent]:
         """See `DeadLedger`."""
         await trio.lowlevel.checkpoint()
         dead = [
             DeadExtent(dead_id=dead_id, extent=extent)
             for dead_id, (died_us, extent) in sorted(self._extents.items())
-            if died_us < died_before_us
+            if died_us < died_before_us and dead_id > after
         ]
         return dead[:limit]
 
@@ -103,6 +111,11 @@ class MemoryDeadLedger:
     async def list_segment_extents(self, segment: SegmentRef) -> Sequence[Extent]:
         """See `DeadLedger`."""
         await trio.lowlevel.checkpoint()
-        named = [page.extent for pages in self._pages.values() for page in pages.values()]
+        named = [
+            extent
+            for pages in self._pages.values()
+            for places in pages.values()
+            for extent in places.extents
+        ]
         named += [extent for _, extent in self._extents.values()]
         return sorted(extent for extent in named if extent.segment == segment)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hal.records import BodyId, Extent, SegmentRef, VolumeId
     from tiers.move_records import MovablePage, PageFlip, PageMove
-    from tiers.records import PageId, StoredPage
+    from tiers.records import PageId, PagePlaces, StoredPage
     from tiers.scrub_records import (
         QuarantinedPage,
         ScrubEntry,
@@ -45,23 +45,28 @@ class DeadLedger(Protocol):
         """Bodies without references that died before a moment, by id, above `after`."""
         ...
 
-    async def list_pages(
+    async def list_places(
         self, body_id: BodyId, *, first_index: int, limit: int
-    ) -> Sequence[StoredPage]:
-        """Pages of a body by index, from `first_index`."""
+    ) -> Sequence[PagePlaces]:
+        """Pages of a body with all their places by index, from `first_index`.
+
+        Of a dead body they are final: what is dead does not move.
+        """
         ...
 
-    async def forget_pages(self, pages: Sequence[StoredPage], *, ended: Collection[BodyId]) -> None:
-        """Remove the rows of punched pages, and the dead bodies that have none left.
+    async def forget_pages(self, pages: Sequence[PagePlaces], *, ended: Collection[BodyId]) -> None:
+        """Remove the rows of punched pages and shadows, and the dead bodies that have none left.
 
         Args:
-            pages: Of dead bodies.
+            pages: Of dead bodies, with all places that they have.
             ended: Dead bodies without further pages.
         """
         ...
 
-    async def list_dead_extents(self, *, died_before_us: int, limit: int) -> Sequence[DeadExtent]:
-        """Extents that lost their place before a moment."""
+    async def list_dead_extents(
+        self, *, died_before_us: int, after: int, limit: int
+    ) -> Sequence[DeadExtent]:
+        """Extents that lost their place before a moment, by `dead_id`, above `after`."""
         ...
 
     async def forget_dead_extents(self, dead_ids: Collection[int]) -> None:
@@ -69,7 +74,7 @@ class DeadLedger(Protocol):
         ...
 
     async def is_segment_referenced(self, segment: SegmentRef) -> bool:
-        """True while any page or dead extent names the segment."""
+        """True while any page, shadow or dead extent names the segment."""
         ...
 
     async def load_swept_epoch(self) -> int:
@@ -81,7 +86,7 @@ class DeadLedger(Protocol):
         ...
 
     async def list_segment_extents(self, segment: SegmentRef) -> Sequence[Extent]:
-        """Every extent of a segment that a row names, live or dead, by offset."""
+        """Every extent of a segment that a row names, live, shadow or dead, by offset."""
         ...
 
 
@@ -167,8 +172,15 @@ class MoveLedger(Protocol):
     stable storage before it is called.
     """
 
-    async def find_pages(self, page_ids: Collection[PageId]) -> Mapping[PageId, MovablePage]:
-        """Those of the pages that live and are not in quarantine, with places and owners."""
+    async def find_pages(
+        self, page_ids: Collection[PageId], *, with_quarantined: bool = False
+    ) -> Mapping[PageId, MovablePage]:
+        """Those of the pages that live and are not in quarantine, with places and owners.
+
+        Args:
+            page_ids: Any number.
+            with_quarantined: Also those that are, as who heals them wants to know.
+        """
         ...
 
     async def list_pages(

@@ -5,8 +5,10 @@ durable before the rows go. A crash between the two leaves rows whose records ar
 dead body, and the next round punches them again: idempotent. Rows of a segment that refused a punch
 or its flush stay; no later flush of it is believed, so they wait for the next start.
 
-A body is left alone until it has been dead for the grace and no reader holds it. Punched ranges are
-never written again; a segment that nothing names is removed.
+A body is left alone until it has been dead for the grace and no reader holds it; its pages go with
+their shadows. A place that a page left (a dead extent) goes after the grace, whoever reads: one who
+comes late asks the catalog where the page is now. Punched ranges are never written again; a segment
+that nothing names is removed.
 """
 
 from __future__ import annotations
@@ -26,23 +28,30 @@ if TYPE_CHECKING:
 
     from tiers.page_store import PageStore
     from tiers.ports import DeadLedger
-    from tiers.records import StoredPage
+    from tiers.records import PagePlaces, StoredPage
 
 __all__ = ["ReclaimReport", "Reclaimer", "ReclaimerStatistics", "find_gaps"]
 
 BODIES_PER_ROUND = 256  # one round stays short enough to stop between rounds
 PAGES_PER_BATCH = 256  # pages between two commits: 1 GiB of full ones, or 256 small bodies
+EXTENTS_PER_ROUND = 4_096  # dead extents, which a drained tier leaves by the thousand
 SEGMENT_EPOCH_SHIFT = 24  # see hal.records.SegmentId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReclaimReport:
-    """What one round freed."""
+    """What one round freed.
+
+    Attributes:
+        pages: Places of pages: first ones, shadows and dead extents.
+        is_full: Whether it ended for its bounds, so that there may be more.
+    """
 
     bodies: int
     pages: int
     freed_bytes: int
     segments_removed: int
+    is_full: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +98,7 @@ class Reclaimer:
         now_us: Wall clock, microseconds.
         grace_us: How long a body stays after its death.
         boot_epoch: This start's epoch; segments of earlier ones may be swept.
+        on_freed: Told of pages of dead bodies once their rows are gone; must not block or raise.
     """
 
     def __init__(
@@ -100,6 +110,7 @@ class Reclaimer:
         now_us: Callable[[], int],
         grace_us: int,
         boot_epoch: int,
+        on_freed: Callable[[Sequence[StoredPage]], None] | None = None,
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -107,6 +118,7 @@ class Reclaimer:
         self._now_us = now_us
         self._grace_us = grace_us
         self._boot_epoch = boot_epoch
+        self._on_freed = on_freed
         self._rounds = 0
         self._bodies = 0
         self._pages = 0
@@ -135,11 +147,11 @@ class Reclaimer:
                 self._failures += 1
                 on_failure(error)
                 report = None
-            if report is None or report.bodies < BODIES_PER_ROUND:
+            if report is None or not report.is_full:
                 await trio.sleep(interval_s)
 
     async def reclaim_round(self) -> ReclaimReport:
-        """Free up to `BODIES_PER_ROUND` dead bodies and the dead extents of moves.
+        """Free up to `BODIES_PER_ROUND` dead bodies and `EXTENTS_PER_ROUND` places that pages left.
 
         Cancellation: between batches; nothing is left that the next round does not finish.
 
@@ -161,15 +173,7 @@ class Reclaimer:
                 if not self._is_pinned(body_id):
                     await self._gather(body_id, batch, freed)
         await self._free(batch, freed)
-        moved = await self._ledger.list_dead_extents(
-            died_before_us=before_us, limit=PAGES_PER_BATCH
-        )
-        if moved:
-            kept = await self._punch([dead.extent for dead in moved], freed)
-            gone = [dead for dead in moved if dead.extent.segment not in kept]
-            if gone:
-                await self._ledger.forget_dead_extents([dead.dead_id for dead in gone])
-            freed.count([dead.extent for dead in gone])
+        left_places = await self._free_left_places(before_us, freed)
         removed = await self._remove_empty(freed.segments)
         self._rounds += 1
         self._bodies += freed.bodies
@@ -182,6 +186,7 @@ class Reclaimer:
             pages=freed.pages,
             freed_bytes=freed.freed_bytes,
             segments_removed=removed,
+            is_full=freed.bodies >= BODIES_PER_ROUND or left_places >= EXTENTS_PER_ROUND,
         )
 
     async def sweep_orphans(self) -> int:
@@ -228,7 +233,7 @@ class Reclaimer:
         """Put a body's pages into the batch, freeing it whenever it is full."""
         next_index = 0
         while True:
-            pages = await self._ledger.list_pages(
+            pages = await self._ledger.list_places(
                 body_id, first_index=next_index, limit=PAGES_PER_BATCH
             )
             batch.pages.extend(pages)
@@ -238,21 +243,47 @@ class Reclaimer:
                 await self._free(batch, freed)
             if len(pages) < PAGES_PER_BATCH:
                 return
-            next_index = pages[-1].page_index + 1
+            next_index = pages[-1].page.page_index + 1
 
     async def _free(self, batch: _Batch, freed: _Freed) -> None:
-        """Punch and flush, then forget, in one commit."""
-        kept = await self._punch([page.extent for page in batch.pages], freed)
-        pages = [page for page in batch.pages if page.extent.segment not in kept]
-        freed.kept_bodies.update(
-            page.body_id for page in batch.pages if page.extent.segment in kept
-        )
+        """Punch and flush, then forget, in one commit.
+
+        A page stays as a whole where one of its places does: a row that named but one of them would
+        be a place that nobody ever frees.
+        """
+        kept = await self._punch(_list_extents(batch.pages), freed)
+        pages: list[PagePlaces] = []
+        for places in batch.pages:
+            if any(extent.segment in kept for extent in places.extents):
+                freed.kept_bodies.add(places.page.body_id)
+            else:
+                pages.append(places)
         ended = [body_id for body_id in batch.ended if body_id not in freed.kept_bodies]
         if pages or ended:
             await self._ledger.forget_pages(pages, ended=ended)
-        freed.count([page.extent for page in pages])
+            if self._on_freed is not None:
+                self._on_freed([places.page for places in pages])
+        freed.count(_list_extents(pages))
         freed.bodies += len(ended)
         batch.pages, batch.ended = [], []
+
+    async def _free_left_places(self, before_us: int, freed: _Freed) -> int:
+        """Punch the places that pages left, batch by batch; how many were freed."""
+        count = after = 0
+        while count < EXTENTS_PER_ROUND:
+            dead = await self._ledger.list_dead_extents(
+                died_before_us=before_us, after=after, limit=PAGES_PER_BATCH
+            )
+            if not dead:
+                break
+            after = dead[-1].dead_id
+            kept = await self._punch([one.extent for one in dead], freed)
+            gone = [one for one in dead if one.extent.segment not in kept]
+            if gone:
+                await self._ledger.forget_dead_extents([one.dead_id for one in gone])
+            freed.count([one.extent for one in gone])
+            count += len(gone)
+        return count
 
     async def _punch(self, extents: Sequence[Extent], freed: _Freed) -> set[SegmentRef]:
         """Punch; the segments whose holes are not known to be durable."""
@@ -303,7 +334,7 @@ class Reclaimer:
 class _Batch:
     """What is punched together and forgotten in one commit, at most two lists of pages long."""
 
-    pages: list[StoredPage] = field(default_factory=list)
+    pages: list[PagePlaces] = field(default_factory=list)
     ended: list[BodyId] = field(default_factory=list)
 
 
@@ -322,6 +353,10 @@ class _Freed:
         self.pages += len(extents)
         self.freed_bytes += sum(extent.length_bytes for extent in extents)
         self.segments.update(extent.segment for extent in extents)
+
+
+def _list_extents(pages: Iterable[PagePlaces]) -> list[Extent]:
+    return [extent for places in pages for extent in places.extents]
 
 
 def _extent(segment: SegmentRef, *, offset: int, length: int) -> Extent:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NewType
 
 if TYPE_CHECKING:
     from hal.records import BodyId, Extent
 
-__all__ = ["PAGE_BYTES_MAX", "PageId", "StoredPage", "count_pages", "make_page_id"]
+__all__ = [
+    "PAGE_BYTES_MAX",
+    "PageId",
+    "PagePlaces",
+    "StoredPage",
+    "count_pages",
+    "make_page_id",
+]
 
 PAGE_BYTES_MAX = 4 * 1024 * 1024  # DESIGN: the unit of checksum, placement, temperature and move
 
@@ -53,3 +60,26 @@ class StoredPage:
     def page_id(self) -> PageId:
         """The page's number, the same wherever it moves."""
         return make_page_id(self.body_id, self.page_index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PagePlaces:
+    """A page with all of its places.
+
+    Attributes:
+        page: At its first place, the one that counts.
+        shadow: Its second place, on another volume; None where there is none.
+    """
+
+    page: StoredPage
+    shadow: Extent | None = None
+
+    @property
+    def at_shadow(self) -> StoredPage | None:
+        """The page as if its shadow were its place; None where there is none."""
+        return None if self.shadow is None else replace(self.page, extent=self.shadow)
+
+    @property
+    def extents(self) -> tuple[Extent, ...]:
+        """Every place, the first one first."""
+        return (self.page.extent,) if self.shadow is None else (self.page.extent, self.shadow)

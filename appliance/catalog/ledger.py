@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.catalog import bodies, reclaim, settings
+from appliance.catalog import places, reclaim, settings
 from appliance.catalog.ledger_units import LedgerUnits
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from appliance.catalog.unit import Connection
     from hal.records import BodyId, Extent, SegmentRef
     from tiers.ports import DeadExtent
-    from tiers.records import StoredPage
+    from tiers.records import PagePlaces
 
 __all__ = ["SqlDeadLedger"]
 
@@ -37,35 +37,33 @@ class SqlDeadLedger:
             )
         )
 
-    async def list_pages(
+    async def list_places(
         self, body_id: BodyId, *, first_index: int, limit: int
-    ) -> Sequence[StoredPage]:
+    ) -> Sequence[PagePlaces]:
         """See `DeadLedger`."""
         return await self._catalog.read(
-            lambda connection: bodies.list_pages(
+            lambda connection: places.list_places(
                 connection, body_id=body_id, first_index=first_index, limit=limit
             )
         )
 
-    async def forget_pages(self, pages: Sequence[StoredPage], *, ended: Collection[BodyId]) -> None:
+    async def forget_pages(self, pages: Sequence[PagePlaces], *, ended: Collection[BodyId]) -> None:
         """See `DeadLedger`."""
-        indexes: dict[BodyId, list[int]] = {}
-        for page in pages:
-            indexes.setdefault(page.body_id, []).append(page.page_index)
 
         def forget(connection: Connection) -> None:
-            for body_id, page_indexes in indexes.items():
-                reclaim.forget_pages(connection, body_id=body_id, page_indexes=page_indexes)
+            reclaim.forget_pages(connection, pages=pages)
             for body_id in ended:
                 reclaim.forget_body(connection, body_id=body_id)
 
         await self._catalog.commit(forget)
 
-    async def list_dead_extents(self, *, died_before_us: int, limit: int) -> Sequence[DeadExtent]:
+    async def list_dead_extents(
+        self, *, died_before_us: int, after: int, limit: int
+    ) -> Sequence[DeadExtent]:
         """See `DeadLedger`."""
         return await self._catalog.read(
             lambda connection: reclaim.list_dead_extents(
-                connection, died_before_us=died_before_us, limit=limit
+                connection, died_before_us=died_before_us, after=after, limit=limit
             )
         )
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from tiers.records import PagePlaces
+
 __all__ = [
     "add_dead_extents",
     "forget_body",
@@ -33,6 +35,7 @@ __all__ = [
 
 _b = tables.bodies.c
 _p = tables.pages.c
+_s = tables.page_shadows.c
 _d = tables.dead_extents.c
 
 _HOLDERS = (tables.pages, tables.page_shadows, tables.dead_extents)
@@ -45,8 +48,14 @@ _LIST_DEAD = (
     .order_by(_b.body_id)
     .limit(bindparam("row_limit", type_=Integer))
 )
+# A page that lies elsewhere by now is not the one whose place was punched.
 _FORGET_PAGE = delete(tables.pages).where(
-    _p.body_id == bindparam("body"), _p.page_index == bindparam("page")
+    _p.body_id == bindparam("body"),
+    _p.page_index == bindparam("page"),
+    _p.generation == bindparam("known_generation"),
+)
+_FORGET_SHADOW = delete(tables.page_shadows).where(
+    _s.body_id == bindparam("body"), _s.page_index == bindparam("page")
 )
 _FORGET_BODY = delete(tables.bodies).where(_b.body_id == bindparam("body"), _b.reference_count == 0)
 _LIST_DEAD_EXTENTS = (
@@ -93,9 +102,17 @@ def list_dead_bodies(
     return [BodyId(row[0]) for row in found]
 
 
-def forget_pages(connection: Connection, *, body_id: BodyId, page_indexes: Iterable[int]) -> None:
-    """Delete the rows of a dead body's pages whose extents are punched and flushed."""
-    rows = [{"body": body_id, "page": index} for index in page_indexes]
+def forget_pages(connection: Connection, *, pages: Iterable[PagePlaces]) -> None:
+    """Delete the rows of a dead body's pages and shadows whose extents are punched and flushed."""
+    rows = []
+    shadows = []
+    for places in pages:
+        row = {"body": places.page.body_id, "page": places.page.page_index}
+        rows.append({**row, "known_generation": places.page.generation})
+        if places.shadow is not None:
+            shadows.append(row)
+    if shadows:
+        connection.execute(_FORGET_SHADOW, shadows)
     if rows:
         connection.execute(_FORGET_PAGE, rows)
 
@@ -147,7 +164,7 @@ def forget_dead_extents(connection: Connection, *, dead_ids: Iterable[int]) -> N
 def list_segment_extents(
     connection: Connection, *, volume_id: VolumeId, segment_id: SegmentId
 ) -> list[Extent]:
-    """Every extent of a segment that a row names, live or dead, by offset.
+    """Every extent of a segment that a row names, live, shadow or dead, by offset.
 
     Complexity: bounded by the segment: at most one entry per 4 KiB of it.
     """

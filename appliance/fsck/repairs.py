@@ -18,6 +18,7 @@ from hal.errors import HalError
 from hal.segment import SegmentHeader, boot_epoch_of
 from hal.segment_file import write_segment_header
 from hal.volume_format import mend_superblock
+from tiers.records import PagePlaces
 from tiers.scrub_records import Condition, QuarantinedPage
 
 if TYPE_CHECKING:
@@ -119,11 +120,7 @@ class Repairs:
         else:
             assert row.role is RowRole.DEAD
             assert row.page is not None
-            unit = partial(
-                reclaim.forget_pages,
-                body_id=row.page.body_id,
-                page_indexes=(row.page.page_index,),
-            )
+            unit = partial(reclaim.forget_pages, pages=[PagePlaces(page=row.page)])
         await self._catalog.commit(unit)
 
     async def punch(self, volume: Volume, extents: Sequence[Extent]) -> Outcome:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.catalog import reclaim
+from appliance.catalog.places import list_places
 from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tests.catalog_fixtures import SEGMENT, CatalogDesk
 from tests.contract.catalog_desk import CatalogContract
@@ -70,7 +71,8 @@ class ReclaimContract(CatalogContract):
         body_id = await self.put(desk, bucket, b"a", 2 * PAGE_BYTES_MAX)
         await desk.delete(bucket, b"a")
         assert await desk.catalog.read(is_referenced)
-        await desk.commit(reclaim.forget_pages, body_id=body_id, page_indexes=[0, 1])
+        pages = await desk.read(list_places, body_id=body_id, first_index=0, limit=9)
+        await desk.commit(reclaim.forget_pages, pages=pages)
         await desk.commit(reclaim.forget_body, body_id=body_id)
 
         assert await self.dead(desk, 10**15) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from hal.records import BodyId
+from tiers.records import PagePlaces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,8 @@ class LedgerBench(Protocol):
     async def make_body(self, page_count: int) -> Sequence[StoredPage]: ...
 
     async def kill_body(self, body_id: BodyId, *, died_us: int) -> None: ...
+
+    async def add_shadow(self, page: StoredPage) -> PagePlaces: ...
 
     async def kill_extent(self, extent: Extent, *, died_us: int) -> None: ...
 
@@ -56,10 +59,20 @@ class LedgerContract:
         pages = await bench.make_body(5)
         body_id = pages[0].body_id
 
-        first = await bench.ledger.list_pages(body_id, first_index=0, limit=2)
-        rest = await bench.ledger.list_pages(body_id, first_index=2, limit=9)
+        first = await bench.ledger.list_places(body_id, first_index=0, limit=2)
+        rest = await bench.ledger.list_places(body_id, first_index=2, limit=9)
 
-        assert [*first, *rest] == list(pages)
+        assert [*first, *rest] == [PagePlaces(page=page) for page in pages]
+
+    async def test_a_page_is_listed_with_its_shadow(self, bench: LedgerBench) -> None:
+        plain, shadowed = await bench.make_body(2)
+        places = await bench.add_shadow(shadowed)
+
+        listed = await bench.ledger.list_places(plain.body_id, first_index=0, limit=9)
+
+        assert list(listed) == [PagePlaces(page=plain), places]
+        assert places.shadow is not None
+        assert places.shadow.volume_id != plain.extent.volume_id
 
     async def test_forgotten_pages_and_bodies_are_gone_and_others_stay(
         self, bench: LedgerBench
@@ -68,15 +81,30 @@ class LedgerContract:
         for pages in (gone, kept):
             await bench.kill_body(pages[0].body_id, died_us=1)
 
-        await bench.ledger.forget_pages([*gone, kept[0]], ended=[gone[0].body_id])
+        forgotten = [PagePlaces(page=page) for page in (*gone, kept[0])]
+        await bench.ledger.forget_pages(forgotten, ended=[gone[0].body_id])
 
         assert list(
             await bench.ledger.list_dead_bodies(died_before_us=EVER, after=BodyId(-1), limit=9)
         ) == [kept[0].body_id]
-        assert list(await bench.ledger.list_pages(kept[0].body_id, first_index=0, limit=9)) == [
-            kept[1]
-        ]
-        assert not await bench.ledger.list_pages(gone[0].body_id, first_index=0, limit=9)
+        left = await bench.ledger.list_places(kept[0].body_id, first_index=0, limit=9)
+        assert list(left) == [PagePlaces(page=kept[1])]
+        assert not await bench.ledger.list_places(gone[0].body_id, first_index=0, limit=9)
+
+    async def test_a_shadow_goes_with_its_page(self, bench: LedgerBench) -> None:
+        [page] = await bench.make_body(1)
+        places = await bench.add_shadow(page)
+        assert places.shadow is not None
+        await bench.kill_body(page.body_id, died_us=1)
+        ledger = bench.ledger
+        assert await ledger.is_segment_referenced(places.shadow.segment)
+        assert list(await ledger.list_segment_extents(places.shadow.segment)) == [places.shadow]
+
+        await ledger.forget_pages([places], ended=[page.body_id])
+
+        assert not await ledger.is_segment_referenced(places.shadow.segment)
+        assert not await ledger.list_segment_extents(places.shadow.segment)
+        assert not await ledger.is_segment_referenced(page.extent.segment)
 
     async def test_dead_extents_wait_for_their_time_and_are_forgotten(
         self, bench: LedgerBench
@@ -85,11 +113,22 @@ class LedgerContract:
         await bench.kill_extent(page.extent, died_us=100)
         ledger = bench.ledger
 
-        assert not await ledger.list_dead_extents(died_before_us=100, limit=9)
-        [dead] = await ledger.list_dead_extents(died_before_us=101, limit=9)
+        assert not await ledger.list_dead_extents(died_before_us=100, after=0, limit=9)
+        [dead] = await ledger.list_dead_extents(died_before_us=101, after=0, limit=9)
         assert dead.extent == page.extent
         await ledger.forget_dead_extents([dead.dead_id])
-        assert not await ledger.list_dead_extents(died_before_us=EVER, limit=9)
+        assert not await ledger.list_dead_extents(died_before_us=EVER, after=0, limit=9)
+
+    async def test_dead_extents_are_listed_in_pieces(self, bench: LedgerBench) -> None:
+        extents = [page.extent for page in await bench.make_body(3)]
+        for extent in extents:
+            await bench.kill_extent(extent, died_us=1)
+        ledger = bench.ledger
+
+        first = await ledger.list_dead_extents(died_before_us=EVER, after=0, limit=2)
+        rest = await ledger.list_dead_extents(died_before_us=EVER, after=first[-1].dead_id, limit=2)
+
+        assert [dead.extent for dead in [*first, *rest]] == extents
 
     async def test_the_sweep_goes_on_where_it_was(self, bench: LedgerBench) -> None:
         assert await bench.ledger.load_swept_epoch() == 0
@@ -107,6 +146,7 @@ class LedgerContract:
         assert list(await ledger.list_segment_extents(segment)) == [page.extent for page in pages]
         await bench.kill_body(pages[0].body_id, died_us=1)
         assert await ledger.is_segment_referenced(segment)
-        await ledger.forget_pages(pages, ended=[pages[0].body_id])
+        forgotten = [PagePlaces(page=page) for page in pages]
+        await ledger.forget_pages(forgotten, ended=[pages[0].body_id])
         assert not await ledger.is_segment_referenced(segment)
         assert not await ledger.list_segment_extents(segment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,13 +14,19 @@ from appliance.catalog.records import WriteConditions
 from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tests.catalog_fixtures import CatalogDesk, open_desk
 from tests.contract.ledger import LedgerContract
+from tests.place_fixtures import set_places
 from tiers.memory_ledger import MemoryDeadLedger
-from tiers.records import PAGE_BYTES_MAX, StoredPage
+from tiers.records import PAGE_BYTES_MAX, PagePlaces, StoredPage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from appliance.catalog.records import Bucket
+
+
+def shadow_of(page: StoredPage) -> Extent:
+    """A place on another volume."""
+    return replace(page.extent, volume_id=VolumeId(2))
 
 
 class MemoryBench:
@@ -45,6 +52,10 @@ class MemoryBench:
     async def kill_body(self, body_id: BodyId, *, died_us: int) -> None:
         self.ledger.add_death(body_id, died_us=died_us)
 
+    async def add_shadow(self, page: StoredPage) -> PagePlaces:
+        self.ledger.add_shadow(page, shadow := shadow_of(page))
+        return PagePlaces(page=page, shadow=shadow)
+
     async def kill_extent(self, extent: Extent, *, died_us: int) -> None:
         self.ledger.add_dead_extent(extent, died_us=died_us)
 
@@ -69,6 +80,18 @@ class SqlBench:
     async def kill_body(self, body_id: BodyId, *, died_us: int) -> None:
         self._desk.now_us = died_us
         await self._desk.delete(self._bucket, str(body_id).encode())
+
+    async def add_shadow(self, page: StoredPage) -> PagePlaces:
+        await self._desk.commit(
+            set_places,
+            body_id=page.body_id,
+            page_index=page.page_index,
+            extent=page.extent,
+            shadow=shadow_of(page),
+            now_us=1,
+        )
+        moved = replace(page, generation=page.generation + 1)
+        return PagePlaces(page=moved, shadow=shadow_of(page))
 
     async def kill_extent(self, extent: Extent, *, died_us: int) -> None:
         await self._desk.commit(reclaim.add_dead_extents, extents=[extent], died_us=died_us)

@@ -14,7 +14,7 @@ from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tests.catalog_fixtures import CatalogDesk, open_desk
 from tests.contract.scrub_ledger import ScrubLedgerContract
 from tiers.memory_scrub_ledger import MemoryScrubLedger
-from tiers.records import PAGE_BYTES_MAX, StoredPage
+from tiers.records import PAGE_BYTES_MAX, PagePlaces, StoredPage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -71,9 +71,7 @@ class SqlBench:
         await self._desk.delete(self._bucket, str(body_id).encode())
 
     async def forget_page(self, page: StoredPage) -> None:
-        await self._desk.commit(
-            reclaim.forget_pages, body_id=page.body_id, page_indexes=[page.page_index]
-        )
+        await self._desk.commit(reclaim.forget_pages, pages=[PagePlaces(page=page)])
 
 
 class TestMemory(ScrubLedgerContract):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hal.geometry import ANNEX_BYTES_MAX, HEADER_BYTES, record_bytes
 from hal.memory_device import MemoryDevice
+from hal.page_codec import annex_of, decode_header, seal_record
 from hal.records import BodyId, VolumeId
 from hal.volume import Volume
 from tests.contract.device import aligned
@@ -19,7 +21,15 @@ if TYPE_CHECKING:
     from hal.device import Device
     from tiers.records import StoredPage
 
-__all__ = ["APPLIANCE_UUID", "identity", "make_store", "open_volume", "read_back", "write_page"]
+__all__ = [
+    "APPLIANCE_UUID",
+    "copy_record",
+    "identity",
+    "make_store",
+    "open_volume",
+    "read_back",
+    "write_page",
+]
 
 APPLIANCE_UUID = uuid.UUID(int=1)
 SEGMENT_BYTES = 16 * 1024 * 1024
@@ -95,3 +105,29 @@ async def write_page(
 async def read_back(store: PageStore, page: StoredPage) -> bytes:
     """The page's whole payload."""
     return bytes(await store.read_page(page, aligned(bytes(page.extent.length_bytes))))
+
+
+async def copy_record(store: PageStore, page: StoredPage, *, to_volume: int) -> StoredPage:
+    """A second record of a page on another volume, on stable storage, as a move writes it."""
+    record = aligned(bytes(page.extent.length_bytes))
+    await store.volume(page.extent.volume_id).read(page.extent, record)
+    header = decode_header(record)
+    volume = store.volume(VolumeId(to_volume))
+    extent = await volume.reserve(page.extent.length_bytes)
+    seal_record(
+        record,
+        segment_uuid=volume.segment_uuid(extent.segment_id),
+        offset=extent.offset,
+        tenant_id=header.tenant_id,
+        body_id=header.body_id,
+        page_index=header.page_index,
+        payload_bytes=header.payload_bytes,
+        annex=bytes(annex_of(record, header, where="copied")),
+        is_last=header.is_last,
+        written_us=header.written_us,
+        kind=header.kind,
+    )
+    await volume.write_record(extent, record)
+    assert not await volume.flush([extent.segment_id])
+    volume.settle([extent])
+    return replace(page, extent=extent)
