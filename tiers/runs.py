@@ -7,6 +7,7 @@ their order, objects in the order of their names (TIERING 4.7).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,11 +34,15 @@ class RunPage:
     size_bytes: int
 
 
+_ORDER = attrgetter("tenant", "bucket", "key", "page_index", "page")
+
+
 def iter_runs(pages: Iterable[RunPage], *, run_bytes: int) -> Iterator[list[RunPage]]:
     """Runs of at most `run_bytes`, in order; a longer page is a run of its own."""
     run: list[RunPage] = []
     filled = 0
-    for page in sorted(pages):
+    # A key is compared several times faster than the records themselves.
+    for page in sorted(pages, key=_ORDER):
         if run and filled + page.size_bytes > run_bytes:
             yield run
             run, filled = [], 0
