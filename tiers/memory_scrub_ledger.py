@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tiers.records import PagePlaces
 from tiers.scrub_records import ScrubEntry, ScrubPass, ScrubPlace, SegmentLoad
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hal.records import BodyId, SegmentRef, VolumeId
+    from hal.records import BodyId, Extent, SegmentRef, VolumeId
     from tiers.records import StoredPage
     from tiers.scrub_records import QuarantinedPage
 
@@ -22,10 +23,11 @@ _Key = tuple["BodyId", int]
 
 
 class MemoryScrubLedger:
-    """See `tiers.ports`; `add_page` and `remove_page` play the catalog's commits."""
+    """See `tiers.ports`; the `add_` methods and `remove_page` play the catalog's commits."""
 
     def __init__(self) -> None:
-        self._pages: dict[_Key, StoredPage] = {}
+        self._pages: dict[_Key, PagePlaces] = {}
+        self._left: list[tuple[Extent, str, int]] = []
         self._dead: set[BodyId] = set()
         self._passes: dict[VolumeId, ScrubPass] = {}
         self._is_paused = False
@@ -34,7 +36,11 @@ class MemoryScrubLedger:
 
     def add_page(self, page: StoredPage) -> None:
         """Make a live page known, or the new place of a known one."""
-        self._pages[page.body_id, page.page_index] = page
+        self._pages[page.body_id, page.page_index] = PagePlaces(page=page)
+
+    def add_shadow(self, page: StoredPage, extent: Extent) -> None:
+        """Give a page a second place."""
+        self._pages[page.body_id, page.page_index] = PagePlaces(page=page, shadow=extent)
 
     def remove_page(self, page: StoredPage) -> None:
         """Forget a page, as reclaim does."""
@@ -48,6 +54,10 @@ class MemoryScrubLedger:
         """All pages set aside, by body and index."""
         return [self._quarantined[key] for key in sorted(self._quarantined)]
 
+    def list_left(self) -> Sequence[tuple[Extent, str, int]]:
+        """All places that were given up as bad, with why and when."""
+        return list(self._left)
+
     async def list_entries(
         self, volume_id: VolumeId, *, place: ScrubPlace, limit: int
     ) -> Sequence[ScrubEntry]:
@@ -56,17 +66,14 @@ class MemoryScrubLedger:
         pages = sorted(
             (
                 page
-                for page in self._pages.values()
+                for page in self._list_records()
                 if page.extent.volume_id == volume_id
                 and ScrubPlace(page.extent.segment_id, page.extent.offset) >= place
             ),
             key=lambda page: page.extent,
         )
         return [
-            ScrubEntry(
-                page=page, is_quarantined=(page.body_id, page.page_index) in self._quarantined
-            )
-            for page in pages[:limit]
+            ScrubEntry(page=page, is_quarantined=self._is_set_aside(page)) for page in pages[:limit]
         ]
 
     async def measure_segment(self, segment: SegmentRef, *, first_offset: int) -> SegmentLoad:
@@ -74,17 +81,38 @@ class MemoryScrubLedger:
         await trio.lowlevel.checkpoint()
         extents = [
             page.extent
-            for page in self._pages.values()
+            for page in self._list_records()
             if page.extent.segment == segment and page.extent.offset >= first_offset
         ]
         return SegmentLoad(
             pages=len(extents), record_bytes=sum(extent.length_bytes for extent in extents)
         )
 
-    async def find_live_page(self, body_id: BodyId, page_index: int) -> StoredPage | None:
+    async def find_live_places(self, body_id: BodyId, page_index: int) -> PagePlaces | None:
         """See `ScrubLedger`."""
         await trio.lowlevel.checkpoint()
         return None if body_id in self._dead else self._pages.get((body_id, page_index))
+
+    async def heal(self, places: PagePlaces, *, reason: str, at_us: int) -> bool:
+        """See `ScrubLedger`."""
+        await trio.lowlevel.checkpoint()
+        assert places.shadow is not None
+        if not self._holds(places):
+            return False
+        self._settle(places, places.shadow)
+        self._left.append((places.page.extent, reason, at_us))
+        self._quarantined.pop((places.page.body_id, places.page.page_index), None)
+        return True
+
+    async def drop_shadow(self, places: PagePlaces, *, reason: str, at_us: int) -> bool:
+        """See `ScrubLedger`."""
+        await trio.lowlevel.checkpoint()
+        assert places.shadow is not None
+        if not self._holds(places) or self._is_set_aside(places.page):
+            return False
+        self._settle(places, places.page.extent)
+        self._left.append((places.shadow, reason, at_us))
+        return True
 
     async def load_pass(self, volume_id: VolumeId) -> ScrubPass:
         """See `ScrubLedger`."""
@@ -120,7 +148,10 @@ class MemoryScrubLedger:
     async def release(self, page: StoredPage) -> bool:
         """See `ScrubLedger`."""
         await trio.lowlevel.checkpoint()
-        return self._quarantined.pop((page.body_id, page.page_index), None) is not None
+        if not self._is_set_aside(page):
+            return False
+        del self._quarantined[page.body_id, page.page_index]
+        return True
 
     async def count_quarantined(self, volume_id: VolumeId) -> int:
         """See `ScrubLedger`."""
@@ -145,7 +176,7 @@ class MemoryScrubLedger:
         await trio.lowlevel.checkpoint()
         pages = [
             page
-            for page in self._pages.values()
+            for page in self._list_records()
             if page.extent.volume_id == volume_id
             and page.body_id not in self._dead
             and first <= ScrubPlace(page.extent.segment_id, page.extent.offset) < before
@@ -162,8 +193,33 @@ class MemoryScrubLedger:
         await trio.lowlevel.checkpoint()
         self._rechecked_epoch = epoch
 
+    def _list_records(self) -> list[StoredPage]:
+        """Every page, and every shadow as if its page lay there."""
+        return [
+            record
+            for places in self._pages.values()
+            for record in (places.page, places.at_shadow)
+            if record is not None
+        ]
+
+    def _is_set_aside(self, page: StoredPage) -> bool:
+        found = self._quarantined.get((page.body_id, page.page_index))
+        return found is not None and found.page.extent == page.extent
+
     def _is_in_force(self, found: QuarantinedPage) -> bool:
-        page = self._pages.get((found.page.body_id, found.page.page_index))
+        places = self._pages.get((found.page.body_id, found.page.page_index))
         return (
-            page is not None and page.extent == found.page.extent and page.body_id not in self._dead
+            places is not None
+            and places.page.extent == found.page.extent
+            and places.page.body_id not in self._dead
         )
+
+    def _holds(self, places: PagePlaces) -> bool:
+        key = places.page.body_id, places.page.page_index
+        return places.page.body_id not in self._dead and self._pages.get(key) == places
+
+    def _settle(self, places: PagePlaces, extent: Extent) -> None:
+        """Let a page lie at one of its places alone."""
+        page = places.page
+        moved = replace(page, extent=extent, generation=page.generation + 1)
+        self._pages[page.body_id, page.page_index] = PagePlaces(page=moved)

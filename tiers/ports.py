@@ -93,21 +93,45 @@ class DeadLedger(Protocol):
 class ScrubLedger(Protocol):
     """What there is to verify, how far that has come, and what was found bad.
 
-    `store_`, `quarantine`, `release` and `prune_quarantine` are one durable commit each.
+    `store_`, `heal`, `drop_shadow`, `quarantine`, `release` and `prune_quarantine` are one durable
+    commit each.
     """
 
     async def list_entries(
         self, volume_id: VolumeId, *, place: ScrubPlace, limit: int
     ) -> Sequence[ScrubEntry]:
-        """Pages on a volume at `place` and behind it, in the order of their places."""
+        """Pages and shadows on a volume at `place` and behind it, in the order of their places."""
         ...
 
     async def measure_segment(self, segment: SegmentRef, *, first_offset: int) -> SegmentLoad:
-        """What the pages of a segment from `first_offset` on amount to."""
+        """What the pages and shadows of a segment from `first_offset` on amount to."""
         ...
 
-    async def find_live_page(self, body_id: BodyId, page_index: int) -> StoredPage | None:
-        """The page as it is now, or None where it or its body is dead or gone."""
+    async def find_live_places(self, body_id: BodyId, page_index: int) -> PagePlaces | None:
+        """Where the page lies now, or None where it or its body is dead or gone."""
+        ...
+
+    async def heal(self, places: PagePlaces, *, reason: str, at_us: int) -> bool:
+        """Make a page's shadow its place, for the first one is bad: that one dies.
+
+        The page is out of the quarantine by that.
+
+        Args:
+            places: As they were read; the shadow was verified.
+            reason: What is wrong with the first place.
+            at_us: Now, microseconds since 1970.
+
+        Returns:
+            False where the page died or moved meanwhile; then nothing happened.
+        """
+        ...
+
+    async def drop_shadow(self, places: PagePlaces, *, reason: str, at_us: int) -> bool:
+        """Give up a page's second place, which is bad: it dies. See `heal`.
+
+        Returns:
+            False as well where the page is set aside at its first place.
+        """
         ...
 
     async def load_pass(self, volume_id: VolumeId) -> ScrubPass:
@@ -135,7 +159,7 @@ class ScrubLedger(Protocol):
         ...
 
     async def release(self, page: StoredPage) -> bool:
-        """Take a page out of the quarantine; whether it was in."""
+        """Take a page out of the quarantine; whether it was in, at this extent."""
         ...
 
     async def count_quarantined(self, volume_id: VolumeId) -> int:
@@ -153,7 +177,10 @@ class RecheckLedger(Protocol):
     async def list_newest(
         self, volume_id: VolumeId, *, first: ScrubPlace, before: ScrubPlace, limit: int
     ) -> Sequence[StoredPage]:
-        """Pages of living bodies on a volume from `first` to `before`, the last place first."""
+        """Pages of living bodies on a volume from `first` to `before`, the last place first.
+
+        Shadows are among them, each told as its page would be if it lay there.
+        """
         ...
 
     async def load_rechecked_epoch(self) -> int:

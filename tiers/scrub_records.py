@@ -95,7 +95,7 @@ class ScrubPass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentLoad:
-    """What the pages of a segment, from some place on, amount to."""
+    """What the pages and shadows of a segment, from some place on, amount to."""
 
     pages: int
     record_bytes: int
@@ -103,7 +103,12 @@ class SegmentLoad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScrubEntry:
-    """A page to look at, and whether an earlier look was bad."""
+    """A record to look at.
+
+    Attributes:
+        page: The page; of a shadow as if the page lay there.
+        is_quarantined: Whether the page is set aside at this place, by an earlier look.
+    """
 
     page: StoredPage
     is_quarantined: bool

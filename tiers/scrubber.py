@@ -18,17 +18,17 @@ from hal.buffers import AlignedBuffer
 from hal.errors import HalError
 from hal.geometry import RECORD_BYTES_MAX
 from tiers.errors import LedgerUnavailable
+from tiers.page_healing import PageHealer
 from tiers.volume_scrub import VolumeScrub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hal.records import BodyId, VolumeId
+    from hal.records import Extent, VolumeId
     from tiers.page_store import PageStore
     from tiers.ports import ScrubLedger
     from tiers.records import StoredPage
     from tiers.volume_scrub import (
-        RepairPage,
         ScrubEvent,
         ScrubPlan,
         ScrubStatistics,
@@ -41,12 +41,6 @@ SUSPECTS_MAX = 1_000  # beyond, a suspect is forgotten: the walk finds it
 SUSPECTS_INTERVAL_S = 1.0  # a client that asks for a lost page in a loop costs one look a second
 
 
-async def _find_no_copy(_page: StoredPage) -> bool:
-    """Pages have one copy each so far: nothing to repair from."""
-    await trio.lowlevel.checkpoint()
-    return False
-
-
 class Scrubber:
     """Verifies every page of one appliance, again and again; one holder at a time.
 
@@ -56,7 +50,6 @@ class Scrubber:
         plan_of: How often and how fast, by tier.
         now_us: Wall clock, microseconds.
         on_event: Told what happens; must not block or raise.
-        repair: Asked before a page is set aside: makes it good from another copy, if there is one.
     """
 
     def __init__(
@@ -67,9 +60,9 @@ class Scrubber:
         plan_of: Callable[[str], ScrubPlan],
         now_us: Callable[[], int],
         on_event: Callable[[ScrubEvent], None],
-        repair: RepairPage = _find_no_copy,
     ) -> None:
         self._ledger = ledger
+        healer = PageHealer(store, ledger, now_us=now_us, suspect=self.suspect)
         self._volumes: dict[VolumeId, VolumeScrub] = {
             volume.volume_id: VolumeScrub(
                 volume,
@@ -77,11 +70,11 @@ class Scrubber:
                 plan=plan_of(volume.tier),
                 now_us=now_us,
                 on_event=on_event,
-                repair=repair,
+                healer=healer,
             )
             for volume in store.volumes
         }
-        self._suspects: dict[tuple[BodyId, int], StoredPage] = {}
+        self._suspects: dict[Extent, StoredPage] = {}
         self._suspects_wake = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -133,7 +126,7 @@ class Scrubber:
     def suspect(self, page: StoredPage) -> None:
         """Have a page looked at soon that a reader found lost."""
         if len(self._suspects) < SUSPECTS_MAX:
-            self._suspects[page.body_id, page.page_index] = page
+            self._suspects[page.extent] = page
             self._suspects_wake.set()
 
     def list_statuses(self) -> Sequence[VolumeScrubStatus]:

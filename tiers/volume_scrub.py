@@ -5,10 +5,12 @@ is compared with the catalog (`tiers.record_check`). Between two records it slee
 pace asks for (`tiers.scrub_pace`). The cursor is stored now and then: a crash costs a few seconds
 of reading again.
 
-A bad record is not called so before the catalog was asked once more: a page that died or moved
-meanwhile is nobody's loss. Where the device gives nothing out, the volume's superblock is read: if
-that fails too it is the device and not the page, so the round ends, nothing is set aside, and the
-next round waits, longer each time.
+Shadows are walked like first places. A bad record is not called so before the catalog was asked
+once more: a page that died or moved meanwhile is nobody's loss. Of a page with two places the good
+one is kept and the bad one given up (`tiers.page_healing`); a page without a good place is set
+aside. Where the device gives nothing out, the volume's superblock is read: if that fails too it is
+the device and not the page, so the round ends, nothing is set aside or given up, and the next round
+waits, longer each time.
 
 Quarantine is a row, not a gate: a page that is set aside is verified like any other when somebody
 reads it, so it is never served while it is bad and served at once when it is good again.
@@ -17,7 +19,6 @@ reads it, so it is never served while it is bad and served at once when it is go
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -30,8 +31,8 @@ from hal.geometry import RECORD_BYTES_MAX
 from hal.records import SegmentRef, VolumeId
 from hal.volume_format import load_superblock
 from tiers.errors import LedgerUnavailable
+from tiers.page_healing import Remedy
 from tiers.record_check import check_record
-from tiers.records import StoredPage
 from tiers.scrub_pace import find_next_start, plan_rate
 from tiers.scrub_records import (
     FIRST_PLACE,
@@ -43,11 +44,14 @@ from tiers.scrub_records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hal.volume import Volume
+    from tiers.page_healing import PageHealer
     from tiers.ports import ScrubLedger
+    from tiers.records import StoredPage
 
 __all__ = [
-    "RepairPage",
     "ScrubEvent",
     "ScrubEventKind",
     "ScrubPlan",
@@ -64,9 +68,6 @@ IDLE_CHECK_S = 600.0  # how soon it notices that the wall clock was set
 START_REST_S = 30.0  # after a start of the server, which has better to do
 BACKOFF_S_MIN = 60.0
 BACKOFF_S_MAX = 3_600.0  # an unreadable device is asked once an hour in the end
-
-RepairPage = Callable[[StoredPage], Awaitable[bool]]
-"""Makes a bad page good from another copy; False where there is none that passes its checks."""
 
 
 class ScrubState(StrEnum):
@@ -87,6 +88,7 @@ class ScrubEventKind(StrEnum):
     PAGE_QUARANTINED = "page_quarantined"
     PAGE_RELEASED = "page_released"
     PAGE_REPAIRED = "page_repaired"
+    SHADOW_DROPPED = "shadow_dropped"
     DEVICE_UNREADABLE = "scrub_device_unreadable"
     LEDGER_UNAVAILABLE = "scrub_catalog_unavailable"
 
@@ -152,6 +154,7 @@ class ScrubStatistics:
     bad_pages: int
     skipped_pages: int
     repaired_pages: int
+    dropped_shadows: int
     released_pages: int
     passes: int
     failures: int
@@ -170,6 +173,7 @@ class _Counts:
     bad_pages: int = 0
     skipped_pages: int = 0
     repaired_pages: int = 0
+    dropped_shadows: int = 0
     released_pages: int = 0
     passes: int = 0
     failures: int = 0
@@ -184,7 +188,7 @@ class VolumeScrub:
         plan: How often and how fast.
         now_us: Wall clock, microseconds.
         on_event: Told what happens; must not block or raise.
-        repair: Asked before a page is set aside.
+        healer: Asked before a page is set aside.
     """
 
     def __init__(
@@ -195,14 +199,14 @@ class VolumeScrub:
         plan: ScrubPlan,
         now_us: Callable[[], int],
         on_event: Callable[[ScrubEvent], None],
-        repair: RepairPage,
+        healer: PageHealer,
     ) -> None:
         self._volume = volume
         self._ledger = ledger
         self._plan = plan
         self._now_us = now_us
         self._on_event = on_event
-        self._repair = repair
+        self._healer = healer
         self._pass = ScrubPass(volume_id=volume.volume_id)
         self._is_paused = False
         self._total_bytes = 0
@@ -264,7 +268,7 @@ class VolumeScrub:
         """Verify one page and act upon what is found; True where it was found bad.
 
         Args:
-            page: Of this volume, as the catalog had it a moment ago.
+            page: Of this volume, as the catalog had it a moment ago; a shadow as if it lay there.
             target: Aligned memory for the largest record; borrowed until return.
             is_quarantined: False where it is known not to be set aside: spares a commit.
 
@@ -278,18 +282,26 @@ class VolumeScrub:
             if is_quarantined:
                 await self._release(page)
             return False
-        current = await self._ledger.find_live_page(page.body_id, page.page_index)
-        if current is None or current.extent != page.extent:
+        places = await self._ledger.find_live_places(page.body_id, page.page_index)
+        if places is None or page.extent not in places.extents:
             self._counts.skipped_pages += 1
             return False
         if verdict.condition is Condition.UNREADABLE:
             await load_superblock(self._volume.device)
+        remedy = await self._healer.mend(places, page.extent, verdict, target)
+        if remedy is Remedy.MOVED:
+            self._counts.skipped_pages += 1
+            return False
         self._counts.bad_pages += 1
-        if await self._repair(page):
+        if remedy is Remedy.HEALED:
             self._counts.repaired_pages += 1
+            self._quarantined = await self._ledger.count_quarantined(self._volume.volume_id)
             self._tell(ScrubEventKind.PAGE_REPAIRED, verdict.reason, page)
-            return True
-        await self._quarantine(page, verdict)
+        elif remedy is Remedy.DROPPED:
+            self._counts.dropped_shadows += 1
+            self._tell(ScrubEventKind.SHADOW_DROPPED, verdict.reason, page)
+        elif remedy is Remedy.NONE:
+            await self._quarantine(page, verdict)
         return True
 
     def status(self) -> VolumeScrubStatus:
@@ -326,6 +338,7 @@ class VolumeScrub:
             bad_pages=counts.bad_pages,
             skipped_pages=counts.skipped_pages,
             repaired_pages=counts.repaired_pages,
+            dropped_shadows=counts.dropped_shadows,
             released_pages=counts.released_pages,
             passes=counts.passes,
             failures=counts.failures,

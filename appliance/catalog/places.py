@@ -1,20 +1,20 @@
 """Units: where a page lies, its shadow included, and what becomes of a place that is bad.
 
-A flip that follows from damage writes nothing to a device: the other place is there already. Like
-any flip (`tiers.move_records.PageFlip`) each is compared and set: it holds only while the page
-lives and lies as it did when its record was read, and a place that is left waits for its punch.
+A heal is a flip (`appliance.catalog.moves`) that writes nothing to a device: the other place is
+there already. It holds only while the page lives and lies as it did when its records were read.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, Integer, and_, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Integer, and_, bindparam, delete, select
 
 from appliance.catalog import tables
-from appliance.catalog.reclaim import add_dead_extents
+from appliance.catalog.moves import flip_pages
 from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tiers.decisions import Action
+from tiers.move_records import MoveEntry, PageFlip
 from tiers.records import PagePlaces, StoredPage
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 __all__ = [
-    "PLACES",
-    "PLACE_COLUMNS",
-    "decode_places",
+    "decode_page",
     "drop_shadow",
     "find_live_places",
     "find_places",
@@ -40,12 +38,10 @@ _b = tables.bodies.c
 _s = tables.page_shadows.c
 _q = tables.quarantined_pages.c
 
-PLACES = tables.pages.outerjoin(
+_PLACES = tables.pages.outerjoin(
     tables.page_shadows, and_(_s.body_id == _p.body_id, _s.page_index == _p.page_index)
 )
-"""Every page beside its shadow."""
-
-PLACE_COLUMNS: tuple[ColumnElement[object], ...] = (
+_PLACE_COLUMNS: tuple[ColumnElement[object], ...] = (
     _p.body_id,
     _p.page_index,
     _p.payload_bytes,
@@ -60,47 +56,29 @@ PLACE_COLUMNS: tuple[ColumnElement[object], ...] = (
     _s.segment_offset,
     _s.record_bytes,
 )
-"""What `decode_places` wants first in a row of `PLACES`."""
 
 _LIST = (
-    select(*PLACE_COLUMNS)
-    .select_from(PLACES)
+    select(*_PLACE_COLUMNS)
+    .select_from(_PLACES)
     .where(_p.body_id == bindparam("body"), _p.page_index >= bindparam("first"))
     .order_by(_p.page_index)
     .limit(bindparam("row_limit", type_=Integer))
 )
 _FIND = (
-    select(*PLACE_COLUMNS)
-    .select_from(PLACES)
+    select(*_PLACE_COLUMNS)
+    .select_from(_PLACES)
     .where(_p.body_id == bindparam("body"), _p.page_index == bindparam("page"))
 )
 _FIND_LIVE = (
-    select(*PLACE_COLUMNS)
-    .select_from(PLACES.join(tables.bodies, _b.body_id == _p.body_id))
+    select(*_PLACE_COLUMNS)
+    .select_from(_PLACES.join(tables.bodies, _b.body_id == _p.body_id))
     .where(
         _p.body_id == bindparam("body"),
         _p.page_index == bindparam("page"),
         _b.died_us.is_(None),
     )
 )
-_MOVE_PAGE = (
-    update(tables.pages)
-    .where(
-        _p.body_id == bindparam("body"),
-        _p.page_index == bindparam("page"),
-        _p.generation == bindparam("known_generation"),
-    )
-    .values(
-        volume_id=bindparam("to_volume"),
-        segment_id=bindparam("to_segment"),
-        segment_offset=bindparam("to_offset"),
-        record_bytes=bindparam("to_bytes"),
-        generation=_p.generation + 1,
-    )
-)
-_FORGET_SHADOW = delete(tables.page_shadows).where(
-    _s.body_id == bindparam("body"), _s.page_index == bindparam("page")
-)
+
 _RELEASE = delete(tables.quarantined_pages).where(
     _q.body_id == bindparam("body"), _q.page_index == bindparam("page")
 )
@@ -109,7 +87,7 @@ _RELEASE = delete(tables.quarantined_pages).where(
 def find_places(connection: Connection, *, body_id: BodyId, page_index: int) -> PagePlaces | None:
     """Where a page lies now, of a dead body too; None where it is gone."""
     row = connection.execute(_FIND, {"body": body_id, "page": page_index}).first()
-    return None if row is None else decode_places(row)
+    return None if row is None else _decode_places(row)
 
 
 def find_live_places(
@@ -117,7 +95,7 @@ def find_live_places(
 ) -> PagePlaces | None:
     """Where a page lies now, None where it or its body is dead or gone."""
     row = connection.execute(_FIND_LIVE, {"body": body_id, "page": page_index}).first()
-    return None if row is None else decode_places(row)
+    return None if row is None else _decode_places(row)
 
 
 def list_places(
@@ -125,13 +103,13 @@ def list_places(
 ) -> list[PagePlaces]:
     """Pages of a body from `first_index` on with all their places, in order, at most `limit`."""
     found = connection.execute(_LIST, {"body": body_id, "first": first_index, "row_limit": limit})
-    return [decode_places(row) for row in found]
+    return [_decode_places(row) for row in found]
 
 
 def heal_page(connection: Connection, *, places: PagePlaces, reason: str, now_us: int) -> bool:
     """Make the shadow of a page its place, for the first one is bad; that one dies.
 
-    The page is not in quarantine afterwards.
+    The page is not in quarantine afterwards. Runs in the order of flips (`moves.FLIP_ORDER`).
 
     Args:
         connection: For writing.
@@ -143,47 +121,30 @@ def heal_page(connection: Connection, *, places: PagePlaces, reason: str, now_us
         False where the page died or moved meanwhile; then nothing happened.
     """
     assert places.shadow is not None
-    page = places.page
-    if find_live_places(connection, body_id=page.body_id, page_index=page.page_index) != places:
-        return False
-    _set_places(connection, page, extent=places.shadow)
-    connection.execute(_RELEASE, {"body": page.body_id, "page": page.page_index})
-    add_dead_extents(connection, extents=[page.extent], died_us=now_us)
-    connection.execute(
-        insert(tables.page_moves),
-        {
-            "body_id": page.body_id,
-            "page_index": page.page_index,
-            "action": Action.RELEASE.value,
-            "rule": HEALING_RULE,
-            "reason": reason,
-            "plan": None,
-            "from_volume": page.extent.volume_id,
-            "to_volume": places.shadow.volume_id,
-            "record_bytes": page.extent.length_bytes,
-            "at_us": now_us,
-        },
-    )
-    return True
+    healed = _leave(connection, places, places.shadow, reason=reason, now_us=now_us)
+    if healed:
+        page = places.page
+        connection.execute(_RELEASE, {"body": page.body_id, "page": page.page_index})
+    return healed
 
 
-def drop_shadow(connection: Connection, *, places: PagePlaces, now_us: int) -> bool:
-    """Give up the second place of a page, for it is bad.
+def drop_shadow(connection: Connection, *, places: PagePlaces, reason: str, now_us: int) -> bool:
+    """Give up the second place of a page, for it is bad; it dies. See `heal_page`.
 
     Returns:
-        False where the page died or moved meanwhile; then nothing happened.
+        False where the page died or moved meanwhile, or is set aside at its first place.
     """
     assert places.shadow is not None
-    page = places.page
-    if find_live_places(connection, body_id=page.body_id, page_index=page.page_index) != places:
-        return False
-    _set_places(connection, page, extent=page.extent)
-    add_dead_extents(connection, extents=[places.shadow], died_us=now_us)
-    return True
+    return _leave(connection, places, places.page.extent, reason=reason, now_us=now_us)
 
 
-def decode_places(row: Sequence[object]) -> PagePlaces:
-    """The page of a row that begins with `PLACE_COLUMNS`."""
+def decode_page(row: Sequence[object]) -> StoredPage:
+    """The page of a row.
+
+    Args:
+        row: Begins with body, index, payload length, BLAKE3, the place's four columns (the page's
+            or its shadow's) and the generation.
+    """
     body_id, index, payload_bytes, blake3 = row[:4]
     generation = row[8]
     extent = _decode_extent(row[4:8])
@@ -193,7 +154,7 @@ def decode_places(row: Sequence[object]) -> PagePlaces:
     assert isinstance(blake3, bytes)
     assert isinstance(generation, int)
     assert extent is not None
-    page = StoredPage(
+    return StoredPage(
         body_id=BodyId(body_id),
         page_index=index,
         payload_bytes=payload_bytes,
@@ -201,7 +162,10 @@ def decode_places(row: Sequence[object]) -> PagePlaces:
         extent=extent,
         generation=generation,
     )
-    return PagePlaces(page=page, shadow=_decode_extent(row[9:13]))
+
+
+def _decode_places(row: Sequence[object]) -> PagePlaces:
+    return PagePlaces(page=decode_page(row), shadow=_decode_extent(row[9:13]))
 
 
 def _decode_extent(row: Sequence[object]) -> Extent | None:
@@ -215,19 +179,16 @@ def _decode_extent(row: Sequence[object]) -> Extent | None:
     return Extent(VolumeId(volume_id), SegmentId(segment_id), offset, length)
 
 
-def _set_places(connection: Connection, page: StoredPage, *, extent: Extent) -> None:
-    """Let the page lie at `extent` alone, one generation on."""
-    connection.execute(_FORGET_SHADOW, {"body": page.body_id, "page": page.page_index})
-    moved = connection.execute(
-        _MOVE_PAGE,
-        {
-            "body": page.body_id,
-            "page": page.page_index,
-            "known_generation": page.generation,
-            "to_volume": extent.volume_id,
-            "to_segment": extent.segment_id,
-            "to_offset": extent.offset,
-            "to_bytes": extent.length_bytes,
-        },
+def _leave(
+    connection: Connection, places: PagePlaces, extent: Extent, *, reason: str, now_us: int
+) -> bool:
+    """Let the page lie at one of its places alone."""
+    flip = PageFlip(
+        page=places.page,
+        shadow=places.shadow,
+        extent=extent,
+        new_shadow=None,
+        entry=MoveEntry(action=Action.HEAL, rule=HEALING_RULE, reason=reason),
     )
-    assert moved.rowcount == 1, "compared a moment ago, in the same transaction"
+    [held] = flip_pages(connection, flips=[flip], at_us=now_us)
+    return held

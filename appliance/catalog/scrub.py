@@ -1,12 +1,14 @@
 """Units: what a scrub walks, how far it has come, and what it set aside.
 
-The walk is by place (volume, segment, offset), which an index of `pages` gives in order. A page in
-quarantine is told by a row of its own; the row counts only while its page is alive and lies where
-it was found bad.
+The walk is by place (volume, segment, offset), which an index of `pages` and one of `page_shadows`
+give in order. A page in quarantine is told by a row of its own; the row counts only while its page
+is alive and lies where it was found bad.
 """
 
 from __future__ import annotations
 
+from heapq import merge
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sqlalchemy import (
@@ -24,20 +26,18 @@ from sqlalchemy import (
 )
 
 from appliance.catalog import tables
-from hal.records import BodyId, Extent, SegmentId, VolumeId
-from tiers.records import StoredPage
+from appliance.catalog.places import decode_page
+from hal.records import SegmentId, VolumeId
 from tiers.scrub_records import ScrubEntry, ScrubPass, ScrubPlace, SegmentLoad
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy import Connection
 
+    from tiers.records import StoredPage
     from tiers.scrub_records import QuarantinedPage
 
 __all__ = [
     "count_quarantined",
-    "find_live_page",
     "list_entries",
     "list_newest",
     "load_pass",
@@ -51,7 +51,8 @@ __all__ = [
 _p = tables.pages.c
 _b = tables.bodies.c
 _q = tables.quarantined_pages.c
-_s = tables.scrub_passes.c
+_s = tables.page_shadows.c
+_passes = tables.scrub_passes.c
 
 _PAGE_COLUMNS = (
     _p.body_id,
@@ -64,60 +65,90 @@ _PAGE_COLUMNS = (
     _p.record_bytes,
     _p.generation,
 )
-_LIST_ENTRIES = (
+_SHADOW_COLUMNS = (
+    _p.body_id,
+    _p.page_index,
+    _p.payload_bytes,
+    _p.blake3,
+    _s.volume_id,
+    _s.segment_id,
+    _s.segment_offset,
+    _s.record_bytes,
+    _p.generation,
+)
+# As a row, which both databases look up in an index; written out with OR they would not.
+_FROM = (bindparam("segment", type_=BigInteger), bindparam("first_offset", type_=BigInteger))
+_BEFORE = (bindparam("end_segment", type_=BigInteger), bindparam("end_offset", type_=BigInteger))
+_ROW_LIMIT = bindparam("row_limit", type_=Integer)
+_SHADOWED = tables.page_shadows.join(
+    tables.pages, and_(_s.body_id == _p.body_id, _s.page_index == _p.page_index)
+)
+_LIST_PAGES = (
     select(*_PAGE_COLUMNS, _q.body_id.is_not(None))
     .select_from(
         tables.pages.outerjoin(
             tables.quarantined_pages,
-            and_(_q.body_id == _p.body_id, _q.page_index == _p.page_index),
+            and_(
+                _q.body_id == _p.body_id,
+                _q.page_index == _p.page_index,
+                _q.volume_id == _p.volume_id,
+                _q.segment_id == _p.segment_id,
+                _q.segment_offset == _p.segment_offset,
+            ),
         )
     )
     .where(
         _p.volume_id == bindparam("volume"),
-        # As a row, which both databases look up in the index; written out with OR they would not.
-        tuple_(_p.segment_id, _p.segment_offset)
-        >= tuple_(
-            bindparam("segment", type_=BigInteger), bindparam("first_offset", type_=BigInteger)
-        ),
+        tuple_(_p.segment_id, _p.segment_offset) >= tuple_(*_FROM),
     )
     .order_by(_p.segment_id, _p.segment_offset)
-    .limit(bindparam("row_limit", type_=Integer))
+    .limit(_ROW_LIMIT)
 )
-_LIST_NEWEST = (
+_LIST_SHADOWS = (
+    select(*_SHADOW_COLUMNS)
+    .select_from(_SHADOWED)
+    .where(
+        _s.volume_id == bindparam("volume"),
+        tuple_(_s.segment_id, _s.segment_offset) >= tuple_(*_FROM),
+    )
+    .order_by(_s.segment_id, _s.segment_offset)
+    .limit(_ROW_LIMIT)
+)
+_LIST_NEWEST_PAGES = (
     select(*_PAGE_COLUMNS)
     .select_from(tables.pages.join(tables.bodies, _b.body_id == _p.body_id))
     .where(
         _p.volume_id == bindparam("volume"),
-        tuple_(_p.segment_id, _p.segment_offset)
-        >= tuple_(
-            bindparam("segment", type_=BigInteger), bindparam("first_offset", type_=BigInteger)
-        ),
-        tuple_(_p.segment_id, _p.segment_offset)
-        < tuple_(
-            bindparam("end_segment", type_=BigInteger), bindparam("end_offset", type_=BigInteger)
-        ),
+        tuple_(_p.segment_id, _p.segment_offset) >= tuple_(*_FROM),
+        tuple_(_p.segment_id, _p.segment_offset) < tuple_(*_BEFORE),
         _b.died_us.is_(None),
     )
     .order_by(_p.segment_id.desc(), _p.segment_offset.desc())
-    .limit(bindparam("row_limit", type_=Integer))
+    .limit(_ROW_LIMIT)
 )
-_MEASURE_SEGMENT = select(func.count(), func.coalesce(func.sum(_p.record_bytes), 0)).where(
-    _p.volume_id == bindparam("volume"),
-    _p.segment_id == bindparam("segment"),
-    _p.segment_offset >= bindparam("first_offset"),
-)
-_FIND_LIVE = (
-    select(*_PAGE_COLUMNS)
-    .select_from(tables.pages.join(tables.bodies, _b.body_id == _p.body_id))
+_LIST_NEWEST_SHADOWS = (
+    select(*_SHADOW_COLUMNS)
+    .select_from(_SHADOWED.join(tables.bodies, _b.body_id == _p.body_id))
     .where(
-        _p.body_id == bindparam("body"),
-        _p.page_index == bindparam("page"),
+        _s.volume_id == bindparam("volume"),
+        tuple_(_s.segment_id, _s.segment_offset) >= tuple_(*_FROM),
+        tuple_(_s.segment_id, _s.segment_offset) < tuple_(*_BEFORE),
         _b.died_us.is_(None),
     )
+    .order_by(_s.segment_id.desc(), _s.segment_offset.desc())
+    .limit(_ROW_LIMIT)
 )
-_PASS_COLUMNS = tuple(_s)
-_LOAD_PASS = select(*_PASS_COLUMNS).where(_s.volume_id == bindparam("volume"))
-_FORGET_PASS = delete(tables.scrub_passes).where(_s.volume_id == bindparam("volume"))
+_MEASURE_SEGMENT = tuple(
+    select(func.count(), func.coalesce(func.sum(table.c.record_bytes), 0)).where(
+        table.c.volume_id == bindparam("volume"),
+        table.c.segment_id == bindparam("segment"),
+        table.c.segment_offset >= bindparam("first_offset"),
+    )
+    for table in (tables.pages, tables.page_shadows)
+)
+_PASS_COLUMNS = tuple(_passes)
+_LOAD_PASS = select(*_PASS_COLUMNS).where(_passes.volume_id == bindparam("volume"))
+_FORGET_PASS = delete(tables.scrub_passes).where(_passes.volume_id == bindparam("volume"))
 _IN_FORCE = (
     exists()
     .where(
@@ -134,33 +165,40 @@ _IN_FORCE = (
 _COUNT_QUARANTINED = select(func.count()).where(_q.volume_id == bindparam("volume"), _IN_FORCE)
 _PRUNE = delete(tables.quarantined_pages).where(~_IN_FORCE)
 _KNOWN = and_(_q.body_id == bindparam("body"), _q.page_index == bindparam("page"))
+_HERE = and_(
+    _KNOWN,
+    _q.volume_id == bindparam("volume"),
+    _q.segment_id == bindparam("segment"),
+    _q.segment_offset == bindparam("first_offset"),
+)
 _KEEP = (
     update(tables.quarantined_pages)
-    .where(
-        _KNOWN,
-        _q.volume_id == bindparam("volume"),
-        _q.segment_id == bindparam("segment"),
-        _q.segment_offset == bindparam("first_offset"),
-    )
+    .where(_HERE)
     .values(is_readable=bindparam("readable"), reason=bindparam("why"))
 )
-_RELEASE = delete(tables.quarantined_pages).where(_KNOWN)
+_RELEASE = delete(tables.quarantined_pages).where(_HERE)
+_RELEASE_ANYWHERE = delete(tables.quarantined_pages).where(_KNOWN)
 
 
 def list_entries(
     connection: Connection, *, volume_id: VolumeId, place: ScrubPlace, limit: int
 ) -> list[ScrubEntry]:
-    """Pages on a volume from `place` on, in the order of their places."""
-    found = connection.execute(
-        _LIST_ENTRIES,
-        {
-            "volume": volume_id,
-            "segment": place.segment_id,
-            "first_offset": place.offset,
-            "row_limit": limit,
-        },
-    )
-    return [ScrubEntry(page=_decode_page(row), is_quarantined=bool(row[9])) for row in found]
+    """Pages and shadows on a volume from `place` on, in the order of their places."""
+    values = {
+        "volume": volume_id,
+        "segment": place.segment_id,
+        "first_offset": place.offset,
+        "row_limit": limit,
+    }
+    pages = [
+        ScrubEntry(page=decode_page(row), is_quarantined=bool(row[9]))
+        for row in connection.execute(_LIST_PAGES, values)
+    ]
+    shadows = [
+        ScrubEntry(page=decode_page(row), is_quarantined=False)
+        for row in connection.execute(_LIST_SHADOWS, values)
+    ]
+    return list(islice(merge(pages, shadows, key=lambda entry: entry.page.extent), limit))
 
 
 def list_newest(
@@ -171,38 +209,34 @@ def list_newest(
     before: ScrubPlace,
     limit: int,
 ) -> list[StoredPage]:
-    """Pages of living bodies on a volume from `first` to `before`, the last place first."""
-    found = connection.execute(
-        _LIST_NEWEST,
-        {
-            "volume": volume_id,
-            "segment": first.segment_id,
-            "first_offset": first.offset,
-            "end_segment": before.segment_id,
-            "end_offset": before.offset,
-            "row_limit": limit,
-        },
+    """Pages and shadows of living bodies on a volume from `first` to `before`, last place first."""
+    values = {
+        "volume": volume_id,
+        "segment": first.segment_id,
+        "first_offset": first.offset,
+        "end_segment": before.segment_id,
+        "end_offset": before.offset,
+        "row_limit": limit,
+    }
+    pages, shadows = (
+        [decode_page(row) for row in connection.execute(statement, values)]
+        for statement in (_LIST_NEWEST_PAGES, _LIST_NEWEST_SHADOWS)
     )
-    return [_decode_page(row) for row in found]
+    found = merge(pages, shadows, key=lambda page: page.extent, reverse=True)
+    return list(islice(found, limit))
 
 
 def measure_segment(
     connection: Connection, *, volume_id: VolumeId, segment_id: SegmentId, first_offset: int
 ) -> SegmentLoad:
-    """What the pages of a segment from `first_offset` on amount to."""
-    pages, size_bytes = connection.execute(
-        _MEASURE_SEGMENT,
-        {"volume": volume_id, "segment": segment_id, "first_offset": first_offset},
-    ).one()
-    return SegmentLoad(pages=pages, record_bytes=int(size_bytes))
-
-
-def find_live_page(
-    connection: Connection, *, body_id: BodyId, page_index: int
-) -> StoredPage | None:
-    """The page as it is now, None where it or its body is dead or gone."""
-    row = connection.execute(_FIND_LIVE, {"body": body_id, "page": page_index}).first()
-    return None if row is None else _decode_page(row)
+    """What the pages and shadows of a segment from `first_offset` on amount to."""
+    values = {"volume": volume_id, "segment": segment_id, "first_offset": first_offset}
+    loads = [connection.execute(statement, values).one() for statement in _MEASURE_SEGMENT]
+    return SegmentLoad(
+        pages=sum(count for count, _ in loads),
+        # PostgreSQL sums up to a decimal.
+        record_bytes=sum(int(size_bytes) for _, size_bytes in loads),
+    )
 
 
 def load_pass(connection: Connection, *, volume_id: VolumeId) -> ScrubPass:
@@ -264,7 +298,10 @@ def quarantine_page(connection: Connection, *, found: QuarantinedPage) -> bool:
     )
     if kept.rowcount:
         return False
-    release_page(connection, body_id=found.page.body_id, page_index=found.page.page_index)
+    # Where it was found bad at a place that it has left.
+    connection.execute(
+        _RELEASE_ANYWHERE, {"body": found.page.body_id, "page": found.page.page_index}
+    )
     row = {
         "body_id": found.page.body_id,
         "page_index": found.page.page_index,
@@ -279,9 +316,19 @@ def quarantine_page(connection: Connection, *, found: QuarantinedPage) -> bool:
     return True
 
 
-def release_page(connection: Connection, *, body_id: BodyId, page_index: int) -> bool:
-    """Take a page out of the quarantine; whether it was in."""
-    released = connection.execute(_RELEASE, {"body": body_id, "page": page_index})
+def release_page(connection: Connection, *, page: StoredPage) -> bool:
+    """Take a page out of the quarantine; whether it was in, at this extent."""
+    extent = page.extent
+    released = connection.execute(
+        _RELEASE,
+        {
+            "body": page.body_id,
+            "page": page.page_index,
+            "volume": extent.volume_id,
+            "segment": extent.segment_id,
+            "first_offset": extent.offset,
+        },
+    )
     return released.rowcount > 0
 
 
@@ -294,26 +341,3 @@ def count_quarantined(connection: Connection, *, volume_id: VolumeId) -> int:
 def prune_quarantine(connection: Connection) -> int:
     """Forget pages set aside that died, are gone or lie elsewhere; how many."""
     return connection.execute(_PRUNE).rowcount
-
-
-def _decode_page(row: Sequence[object]) -> StoredPage:
-    body_id, index, payload_bytes, blake3, volume_id, segment_id, offset, length, generation = row[
-        :9
-    ]
-    assert isinstance(body_id, int)
-    assert isinstance(index, int)
-    assert isinstance(payload_bytes, int)
-    assert isinstance(blake3, bytes)
-    assert isinstance(volume_id, int)
-    assert isinstance(segment_id, int)
-    assert isinstance(offset, int)
-    assert isinstance(length, int)
-    assert isinstance(generation, int)
-    return StoredPage(
-        body_id=BodyId(body_id),
-        page_index=index,
-        payload_bytes=payload_bytes,
-        blake3=blake3,
-        extent=Extent(VolumeId(volume_id), SegmentId(segment_id), offset, length),
-        generation=generation,
-    )

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from appliance.catalog import scrub, settings
 from appliance.catalog.ledger_units import LedgerUnits
+from appliance.catalog.moves import FLIP_ORDER
+from appliance.catalog.places import drop_shadow, find_live_places, heal_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from appliance.catalog.engine import Catalog
     from hal.records import BodyId, SegmentRef, VolumeId
-    from tiers.records import StoredPage
+    from tiers.records import PagePlaces, StoredPage
     from tiers.scrub_records import (
         QuarantinedPage,
         ScrubEntry,
@@ -53,10 +55,22 @@ class SqlScrubLedger:
             )
         )
 
-    async def find_live_page(self, body_id: BodyId, page_index: int) -> StoredPage | None:
+    async def find_live_places(self, body_id: BodyId, page_index: int) -> PagePlaces | None:
         """See `ScrubLedger`."""
         return await self._catalog.read(
-            partial(scrub.find_live_page, body_id=body_id, page_index=page_index)
+            partial(find_live_places, body_id=body_id, page_index=page_index)
+        )
+
+    async def heal(self, places: PagePlaces, *, reason: str, at_us: int) -> bool:
+        """See `ScrubLedger`."""
+        return await self._catalog.commit(
+            partial(heal_page, places=places, reason=reason, now_us=at_us), order=FLIP_ORDER
+        )
+
+    async def drop_shadow(self, places: PagePlaces, *, reason: str, at_us: int) -> bool:
+        """See `ScrubLedger`."""
+        return await self._catalog.commit(
+            partial(drop_shadow, places=places, reason=reason, now_us=at_us), order=FLIP_ORDER
         )
 
     async def load_pass(self, volume_id: VolumeId) -> ScrubPass:
@@ -85,9 +99,7 @@ class SqlScrubLedger:
 
     async def release(self, page: StoredPage) -> bool:
         """See `ScrubLedger`."""
-        return await self._catalog.commit(
-            partial(scrub.release_page, body_id=page.body_id, page_index=page.page_index)
-        )
+        return await self._catalog.commit(partial(scrub.release_page, page=page))
 
     async def count_quarantined(self, volume_id: VolumeId) -> int:
         """See `ScrubLedger`."""

@@ -103,9 +103,7 @@ class Repairs:
     async def release(self, row: SegmentRow) -> None:
         """Take a page out of the quarantine."""
         assert row.page is not None
-        await self._catalog.commit(
-            partial(scrub.release_page, body_id=row.page.body_id, page_index=row.page.page_index)
-        )
+        await self._catalog.commit(partial(scrub.release_page, page=row.page))
 
     async def forget_shadow(self, row: SegmentRow) -> None:
         """Give a bad second place up."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from hal.records import VolumeId
+from hal.records import SegmentId, VolumeId
 from tiers.ports import RecheckLedger, ScrubLedger
+from tiers.records import PagePlaces
 from tiers.scrub_records import (
     FIRST_PLACE,
     QuarantinedPage,
@@ -19,7 +20,7 @@ from tiers.scrub_records import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hal.records import BodyId
+    from hal.records import BodyId, Extent
     from tiers.records import StoredPage
 
 __all__ = ["ScrubBench", "ScrubLedgerContract"]
@@ -39,9 +40,16 @@ class ScrubBench(Protocol):
 
     async def make_body(self, page_count: int) -> Sequence[StoredPage]: ...
 
+    async def add_shadow(self, page: StoredPage, extent: Extent) -> PagePlaces: ...
+
     async def kill_body(self, body_id: BodyId) -> None: ...
 
     async def forget_page(self, page: StoredPage) -> None: ...
+
+
+def far_of(page: StoredPage) -> Extent:
+    """A place behind all others of volume 2."""
+    return replace(page.extent, volume_id=VolumeId(2), segment_id=SegmentId(2**40))
 
 
 def bad(page: StoredPage, *, found_us: int = 7, reason: str = "rotten") -> QuarantinedPage:
@@ -84,9 +92,9 @@ class ScrubLedgerContract:
         [dying] = await bench.make_body(1)
         await bench.kill_body(dying.body_id)
 
-        assert await bench.ledger.find_live_page(page.body_id, 0) == page
-        assert await bench.ledger.find_live_page(page.body_id, 1) is None
-        assert await bench.ledger.find_live_page(dying.body_id, 0) is None
+        assert await bench.ledger.find_live_places(page.body_id, 0) == PagePlaces(page=page)
+        assert await bench.ledger.find_live_places(page.body_id, 1) is None
+        assert await bench.ledger.find_live_places(dying.body_id, 0) is None
 
     async def test_a_pass_is_stored_in_place_of_the_one_before(self, bench: ScrubBench) -> None:
         ledger = bench.ledger
@@ -170,6 +178,127 @@ class ScrubLedgerContract:
         assert first_two == [new[1], new[0]]
         assert middle == [new[0], old[1]]
         assert not await bench.ledger.list_newest(VolumeId(2), **everything, limit=9)
+
+    async def test_shadows_are_walked_and_measured_among_the_pages(self, bench: ScrubBench) -> None:
+        first, second, third = await bench.make_body(3)
+        far = replace(first.extent, volume_id=VolumeId(2))
+        elsewhere = await bench.add_shadow(second, far)
+        among = replace(third.extent, offset=third.extent.offset + third.extent.length_bytes)
+        # Pages of volume 2 have shadows on volume 1 once a drain has turned them round.
+        turned = await bench.add_shadow(replace(third, extent=far_of(third)), among)
+        ledger = bench.ledger
+
+        entries = await ledger.list_entries(VOLUME, place=FIRST_PLACE, limit=9)
+        cut = await ledger.list_entries(VOLUME, place=FIRST_PLACE, limit=2)
+        shadows = await ledger.list_entries(VolumeId(2), place=FIRST_PLACE, limit=1)
+
+        assert [entry.page for entry in entries] == [first, elsewhere.page, turned.at_shadow]
+        assert cut == entries[:2]
+        assert [entry.page for entry in shadows] == [elsewhere.at_shadow]
+        length = first.extent.length_bytes
+        assert await ledger.measure_segment(first.extent.segment, first_offset=0) == SegmentLoad(
+            pages=3, record_bytes=3 * length
+        )
+        assert await ledger.measure_segment(
+            first.extent.segment, first_offset=among.offset
+        ) == SegmentLoad(pages=1, record_bytes=length)
+
+    async def test_the_newest_records_are_of_pages_and_shadows(self, bench: ScrubBench) -> None:
+        old, new = await bench.make_body(2)
+        [dying] = await bench.make_body(1)
+        shadow = replace(new.extent, volume_id=VolumeId(2))
+        first = await bench.add_shadow(old, replace(old.extent, volume_id=VolumeId(2)))
+        second = await bench.add_shadow(new, shadow)
+        await bench.add_shadow(dying, replace(dying.extent, volume_id=VolumeId(2)))
+        await bench.kill_body(dying.body_id)
+
+        found = await bench.ledger.list_newest(
+            VolumeId(2), first=FIRST_PLACE, before=place_behind(shadow), limit=9
+        )
+
+        assert found == [second.at_shadow, first.at_shadow]
+
+    async def test_a_healed_page_lies_at_its_shadow_and_is_out_of_quarantine(
+        self, bench: ScrubBench
+    ) -> None:
+        [page] = await bench.make_body(1)
+        places = await bench.add_shadow(page, replace(page.extent, volume_id=VolumeId(2)))
+        ledger = bench.ledger
+        await ledger.quarantine(bad(places.page))
+
+        assert await ledger.heal(places, reason="rotten", at_us=9)
+
+        assert places.shadow is not None
+        moved = replace(places.page, extent=places.shadow, generation=places.page.generation + 1)
+        assert await ledger.find_live_places(page.body_id, 0) == PagePlaces(page=moved)
+        assert await ledger.count_quarantined(VOLUME) == 0
+        assert await ledger.count_quarantined(VolumeId(2)) == 0
+        assert await ledger.prune_quarantine() == 0
+        assert not await ledger.heal(places, reason="rotten", at_us=9)
+
+    async def test_a_dropped_shadow_is_gone_and_the_page_stays(self, bench: ScrubBench) -> None:
+        [page] = await bench.make_body(1)
+        places = await bench.add_shadow(page, replace(page.extent, volume_id=VolumeId(2)))
+        ledger = bench.ledger
+
+        assert await ledger.drop_shadow(places, reason="rotten", at_us=9)
+
+        kept = replace(places.page, generation=places.page.generation + 1)
+        assert await ledger.find_live_places(page.body_id, 0) == PagePlaces(page=kept)
+        assert not await ledger.drop_shadow(places, reason="rotten", at_us=9)
+
+    async def test_the_shadow_of_a_page_that_is_set_aside_is_not_dropped(
+        self, bench: ScrubBench
+    ) -> None:
+        [page] = await bench.make_body(1)
+        places = await bench.add_shadow(page, replace(page.extent, volume_id=VolumeId(2)))
+        await bench.ledger.quarantine(bad(places.page))
+
+        assert not await bench.ledger.drop_shadow(places, reason="rotten", at_us=9)
+        assert await bench.ledger.find_live_places(page.body_id, 0) == places
+
+    async def test_what_died_or_moved_is_neither_healed_nor_left_alone(
+        self, bench: ScrubBench
+    ) -> None:
+        [dying], [moving] = [await bench.make_body(1) for _ in range(2)]
+        shadows = [replace(page.extent, volume_id=VolumeId(2)) for page in (dying, moving)]
+        dead = await bench.add_shadow(dying, shadows[0])
+        before = await bench.add_shadow(moving, shadows[1])
+        await bench.kill_body(dying.body_id)
+        other = replace(before.page.extent, segment_id=SegmentId(2**40))
+        after = await bench.add_shadow(replace(before.page, extent=other), shadows[1])
+        ledger = bench.ledger
+
+        for places in (dead, before):
+            assert not await ledger.heal(places, reason="rotten", at_us=9)
+            assert not await ledger.drop_shadow(places, reason="rotten", at_us=9)
+        assert await ledger.find_live_places(moving.body_id, 0) == after
+
+    async def test_a_page_that_left_its_bad_place_is_not_set_aside_any_more(
+        self, bench: ScrubBench
+    ) -> None:
+        [page] = await bench.make_body(1)
+        ledger = bench.ledger
+        await ledger.quarantine(bad(page))
+        moved = await bench.add_shadow(
+            replace(page, extent=replace(page.extent, segment_id=SegmentId(2**40))),
+            replace(page.extent, volume_id=VolumeId(2)),
+        )
+
+        [entry] = await ledger.list_entries(VOLUME, place=FIRST_PLACE, limit=9)
+        assert not entry.is_quarantined
+        assert await ledger.count_quarantined(VOLUME) == 0
+        assert not await ledger.release(moved.page)
+        assert await ledger.prune_quarantine() == 1
+
+    async def test_a_sound_shadow_releases_no_bad_page(self, bench: ScrubBench) -> None:
+        [page] = await bench.make_body(1)
+        places = await bench.add_shadow(page, replace(page.extent, volume_id=VolumeId(2)))
+        await bench.ledger.quarantine(bad(places.page))
+        assert places.at_shadow is not None
+
+        assert not await bench.ledger.release(places.at_shadow)
+        assert await bench.ledger.count_quarantined(VOLUME) == 1
 
     async def test_how_far_the_recheck_came_is_remembered(self, bench: ScrubBench) -> None:
         assert await bench.ledger.load_rechecked_epoch() == 0

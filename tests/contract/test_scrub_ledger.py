@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from appliance.catalog.scrub_ledger import SqlScrubLedger
 from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tests.catalog_fixtures import CatalogDesk, open_desk
 from tests.contract.scrub_ledger import ScrubLedgerContract
+from tests.place_fixtures import set_places
 from tiers.memory_scrub_ledger import MemoryScrubLedger
 from tiers.records import PAGE_BYTES_MAX, PagePlaces, StoredPage
 
@@ -43,6 +45,11 @@ class MemoryBench:
             self.ledger.add_page(page)
         return pages
 
+    async def add_shadow(self, page: StoredPage, extent: Extent) -> PagePlaces:
+        moved = replace(page, generation=page.generation + 1)
+        self.ledger.add_shadow(moved, extent)
+        return PagePlaces(page=moved, shadow=extent)
+
     async def kill_body(self, body_id: BodyId) -> None:
         self.ledger.add_death(body_id)
 
@@ -66,6 +73,18 @@ class SqlBench:
             now_us=1,
         )
         return body.pages
+
+    async def add_shadow(self, page: StoredPage, extent: Extent) -> PagePlaces:
+        await self._desk.commit(
+            set_places,
+            body_id=page.body_id,
+            page_index=page.page_index,
+            extent=page.extent,
+            shadow=extent,
+            now_us=1,
+        )
+        moved = replace(page, generation=page.generation + 1)
+        return PagePlaces(page=moved, shadow=extent)
 
     async def kill_body(self, body_id: BodyId) -> None:
         await self._desk.delete(self._bucket, str(body_id).encode())

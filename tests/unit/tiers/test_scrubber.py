@@ -57,8 +57,6 @@ class Bench:
     pages: list[StoredPage]
     plan: ScrubPlan
     events: list[ScrubEvent] = field(default_factory=list)
-    repaired: list[StoredPage] = field(default_factory=list)
-    can_repair: bool = False
 
     def make_scrubber(self) -> Scrubber:
         return Scrubber(
@@ -67,14 +65,7 @@ class Bench:
             plan_of=lambda _: self.plan,
             now_us=lambda: round(trio.current_time() * 1_000_000),
             on_event=self.events.append,
-            repair=self.repair,
         )
-
-    async def repair(self, page: StoredPage) -> bool:
-        await trio.lowlevel.checkpoint()
-        if self.can_repair:
-            self.repaired.append(page)
-        return self.can_repair
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Scrubber]:
@@ -312,21 +303,6 @@ async def test_one_bad_look_is_not_believed(autojump_clock: MockClock) -> None:
 
     assert reads == 4
     assert bench.found() == []
-
-
-async def test_a_page_that_another_copy_makes_good_is_not_set_aside(
-    autojump_clock: MockClock,
-) -> None:
-    bench = await make_bench()
-    bench.can_repair = True
-    bench.flip(bench.pages[0], HEADER_BYTES)
-
-    status = await bench.scrub()
-
-    assert bench.repaired == [bench.pages[0]]
-    assert bench.found() == []
-    assert status.quarantined_pages == 0
-    assert ScrubEventKind.PAGE_REPAIRED in bench.kinds()
 
 
 def refuse_reads(is_wanted: Callable[[Operation], bool]) -> Callable[[Operation], Fault | None]:
