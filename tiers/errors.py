@@ -6,6 +6,9 @@ PageLost(page, reason)     no copy of the page passes its checks; its bytes are 
 LedgerUnavailable(reason)  the ledger cannot answer now: work in the background waits and goes on
   LedgerRefused            the same, and nothing of the change was made
 PolicyInvalid(faults)      a policy file breaks rules; each fault has line, column and key
+PlanMissing(plan_id)       no such plan is kept
+PlanBusy                   another plan is being made
+PlanStale(reason)          things are too far from what a plan was made for
 TraceInvalid(reason)       a file with recorded accesses cannot be read as what it is said to be
 """
 
@@ -24,6 +27,9 @@ __all__ = [
     "LedgerUnavailable",
     "NoRoom",
     "PageLost",
+    "PlanBusy",
+    "PlanMissing",
+    "PlanStale",
     "PolicyFault",
     "PolicyInvalid",
     "TierError",
@@ -101,6 +107,32 @@ class PolicyInvalid(TierError):
         super().__init__("\n".join(fault.format(file) for fault in faults))
         self.file = file
         self.faults = tuple(faults)
+
+
+class PlanMissing(TierError):
+    """No plan of that id is kept."""
+
+    def __init__(self, plan_id: str) -> None:
+        super().__init__(
+            f"no plan {plan_id} is kept: plans last a day, are applied once, and do not outlive"
+            " the server; make a new one with `tier plan`"
+        )
+        self.plan_id = plan_id
+
+
+class PlanBusy(TierError):
+    """A plan is being made, and one at a time is enough to read all of the catalog."""
+
+    def __init__(self) -> None:
+        super().__init__("another plan is being made; repeat it once that one is done")
+
+
+class PlanStale(TierError):
+    """A plan is not carried out: it is no longer what would be planned."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; make a new plan with `tier plan`")
+        self.reason = reason
 
 
 class TraceInvalid(TierError):

@@ -12,7 +12,7 @@ from appliance.admin.documents import ErrorView
 from appliance.catalog import errors as catalog
 from hal.errors import HalError
 from tenants import errors as tenants
-from tiers.errors import LedgerUnavailable, NoRoom
+from tiers.errors import LedgerUnavailable, NoRoom, PlanBusy, PlanMissing, PlanStale
 
 __all__ = ["FAULTS", "AdminRefused", "describe_fault"]
 
@@ -56,6 +56,9 @@ FAULTS: dict[type[Exception], tuple[HTTPStatus, str]] = {
     catalog.SchemaMismatch: (HTTPStatus.INTERNAL_SERVER_ERROR, "SchemaMismatch"),
     LedgerUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "CatalogUnavailable"),
     NoRoom: (HTTPStatus.INSUFFICIENT_STORAGE, "NoRoom"),
+    PlanBusy: (HTTPStatus.CONFLICT, "PlanBusy"),
+    PlanMissing: (HTTPStatus.NOT_FOUND, "NoSuchPlan"),
+    PlanStale: (HTTPStatus.CONFLICT, "PlanStale"),
     HalError: (HTTPStatus.SERVICE_UNAVAILABLE, "VolumeFailed"),
 }
 """What each error of the layers below answers. A subclass is looked up by its nearest base.
