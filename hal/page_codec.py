@@ -13,7 +13,7 @@ little-endian.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from hal.checksums import BLAKE3_BYTES, blake3_digest, crc32c
@@ -44,6 +44,7 @@ __all__ = [
     "find_blemish",
     "open_record",
     "open_spans",
+    "reseal_record",
     "seal_record",
 ]
 
@@ -262,6 +263,26 @@ def seal_record(  # noqa: PLR0913  # the fields of one header, all by keyword
         )
     )
     return digest
+
+
+def reseal_record(record: memoryview, *, segment_uuid: bytes, offset: int) -> None:
+    """Make a record that was read and verified the record of another place.
+
+    Everything else stays as it was written: payload, annex and their checksums, kind, time. So no
+    payload is hashed again, and an annex that was damaged on the medium is still told by its
+    checksum. The padding becomes zero.
+
+    Args:
+        record: Exactly the record's length; `open_record` has accepted it.
+        segment_uuid: 16 bytes, of the segment that the new extent lies in.
+        offset: The new extent's offset in that segment.
+    """
+    header = decode_header(record)
+    assert len(record) == header.record_bytes
+    record[HEADER_BYTES + header.payload_bytes + header.annex_bytes :] = _ZEROS[
+        : len(record) - HEADER_BYTES - header.payload_bytes - header.annex_bytes
+    ]
+    record[:HEADER_BYTES] = encode_header(replace(header, segment_uuid=segment_uuid, offset=offset))
 
 
 def _span_checksums(payload: memoryview) -> tuple[int, ...]:

@@ -1,0 +1,230 @@
+"""Writes the new records of a batch: places for them, copies, a flush, and a look at what is there.
+
+A record that got here verified is named by nothing yet; all places taken are in the batch's log
+until a flip names them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import trio
+
+from hal.errors import DeviceFailed, HalError
+from tiers.decisions import Action
+from tiers.move_items import for_each, measure, read_records
+from tiers.move_plan import Obstacle
+from tiers.record_copy import Copyable, is_copyable, iter_adjacent, write_records
+from tiers.scrub_records import Condition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hal.records import Extent, SegmentRef, VolumeId
+    from tiers.move_items import BatchLog, BatchTools, MoveItem
+
+__all__ = ["FLUSH_S_MAX", "BatchCopier"]
+
+FLUSH_S_MAX = 20.0  # as in the group commit: a disk that hangs for longer has failed
+
+
+class BatchCopier:
+    """Copies the items of one batch.
+
+    Args:
+        tools: Shared by all batches.
+        log: Of this batch.
+        fill_max: Targets filled to this share of their file system take nothing.
+    """
+
+    def __init__(self, tools: BatchTools, log: BatchLog, *, fill_max: float) -> None:
+        self._tools = tools
+        self._log = log
+        self._fill_max = fill_max
+        self._failed_targets: dict[VolumeId, str] = {}
+
+    async def copy(self, items: Sequence[MoveItem]) -> list[MoveItem]:
+        """Write new records, make them durable and read them back; the items whose record is good.
+
+        The others are in the log.
+        """
+        placed = await self._place(items)
+        written: list[MoveItem] = []
+        await for_each(
+            list(iter_adjacent(placed, place_of=_destination)),
+            lambda group: self._transfer(group, written),
+            at_once=self._tools.transfers_max,
+        )
+        durable = await self._flush(sorted(written, key=_destination))
+        good: list[MoveItem] = []
+        await for_each(
+            list(iter_adjacent(durable, place_of=_destination)),
+            lambda group: self._read_back(group, good),
+            at_once=self._tools.transfers_max,
+        )
+        return good
+
+    async def _place(self, items: Sequence[MoveItem]) -> list[MoveItem]:
+        """Give items a place each, in the order in which they shall lie."""
+        groups: dict[tuple[tuple[str, ...], frozenset[VolumeId]], list[MoveItem]]
+        groups = defaultdict(list)
+        for item in items:
+            # What no tier of the item has need not be avoided, and must not cut a run into two.
+            avoided = frozenset(
+                volume_id
+                for volume_id in item.plan.avoided
+                if self._tools.targets.tier_of(volume_id) in item.plan.tiers
+            )
+            groups[item.plan.tiers, avoided].append(item)
+        placed = []
+        for (tiers, avoided), members in groups.items():
+            placed += await self._place_run(_in_order(members), tiers, avoided)
+        return placed
+
+    async def _place_run(
+        self, items: list[MoveItem], tiers: tuple[str, ...], avoided: frozenset[VolumeId]
+    ) -> list[MoveItem]:
+        targets = self._tools.targets
+        volumes, refusals = await targets.choose(tiers, avoided=avoided, fill_max=self._fill_max)
+        placed: list[MoveItem] = []
+        for volume_id in volumes:
+            rest = items[len(placed) :]
+            extents, failure = await targets.reserve_run(
+                volume_id, [item.source.length_bytes for item in rest]
+            )
+            self._log.unnamed.update(extents)
+            for item, extent in zip(rest, extents, strict=False):  # as many as there was room for
+                item.target = extent
+                placed.append(item)
+            if failure is None:
+                break
+            refusals = f"{refusals}; {failure}" if refusals else str(failure)
+        for item in items[len(placed) :]:
+            self._log.fail(item, Obstacle.TARGET, refusals)
+        return placed
+
+    async def _transfer(self, group: Sequence[MoveItem], written: list[MoveItem]) -> None:
+        """Read and verify the records of adjacent targets, and write them there."""
+        target = group[0].destination
+        failure = self._failed_targets.get(target.volume_id)
+        if failure is not None:
+            for item in group:
+                self._log.fail(item, Obstacle.TARGET, failure)
+            return
+        with await self._tools.buffers.acquire(measure(group, _destination)) as buffer:
+            good: list[MoveItem] = []
+            for part in iter_adjacent(group, place_of=_source):
+                start = part[0].destination.offset - target.offset
+                good += await self._read(part, buffer.view[start:])
+            for run in iter_adjacent(good, place_of=_destination):
+                start = run[0].destination.offset - target.offset
+                if await self._write(run, buffer.view[start:]):
+                    written += run
+
+    async def _read(self, items: Sequence[MoveItem], target: memoryview) -> list[MoveItem]:
+        """Read adjacent records; those that are good, the others fail and are suspects."""
+        try:
+            verdicts = await read_records(self._tools, items, _source, target)
+        except HalError as error:
+            for item in items:
+                self._log.fail(item, Obstacle.SOURCE, str(error))
+            return []
+        good: list[MoveItem] = []
+        start = 0
+        for item, verdict in zip(items, verdicts, strict=True):
+            record = target[start : start + item.source.length_bytes]
+            start += item.source.length_bytes
+            if verdict.condition is not Condition.SOUND:
+                self._log.suspects.append((item, item.source))
+            item.copyable = is_copyable(record, verdict)
+            # A volume that is emptied may be a dying one: there the payload alone is worth keeping.
+            is_drained = item.plan.order.entry.action is Action.DRAIN
+            if item.copyable is Copyable.WHOLE or (
+                item.copyable is Copyable.WITHOUT_ANNEX and is_drained
+            ):
+                good.append(item)
+            else:
+                self._log.fail(item, Obstacle.SOURCE, f"{item.source}: {verdict.reason}")
+        return good
+
+    async def _write(self, run: Sequence[MoveItem], records: memoryview) -> bool:
+        extents = [item.destination for item in run]
+        volume = self._tools.store.volume(extents[0].volume_id)
+        await self._tools.throttle.spend(volume.volume_id, write_bytes=measure(run, _destination))
+        try:
+            await write_records(volume, extents, records)
+        except HalError as error:
+            self._fail_target(run, Obstacle.WRITE, error)
+            return False
+        for item in run:
+            self._log.copied[item.number] += item.destination.length_bytes
+        return True
+
+    async def _flush(self, items: Sequence[MoveItem]) -> list[MoveItem]:
+        segments = {item.destination.segment for item in items}
+        if not segments:
+            return []
+        late = DeviceFailed("the target", f"no flush within {FLUSH_S_MAX:g} s")
+        failed: Mapping[SegmentRef, Exception] = dict.fromkeys(segments, late)
+        # A flush that is left alone half-way bars its segment: cancellation waits for it.
+        with trio.move_on_after(FLUSH_S_MAX, shield=True):
+            failed = await self._tools.store.flush(segments)
+        durable = []
+        for item in items:
+            error = failed.get(item.destination.segment)
+            if error is None:
+                durable.append(item)
+            else:
+                assert isinstance(error, HalError)
+                self._fail_target([item], Obstacle.WRITE, error)
+        return durable
+
+    async def _read_back(self, group: Sequence[MoveItem], good: list[MoveItem]) -> None:
+        """Compare what the device holds now with the catalog."""
+        with await self._tools.buffers.acquire(measure(group, _destination)) as buffer:
+            try:
+                verdicts = await read_records(self._tools, group, _destination, buffer.view)
+            except HalError as error:
+                self._fail_target(group, Obstacle.READ_BACK, error)
+                return
+        for item, verdict in zip(group, verdicts, strict=True):
+            if verdict.condition is Condition.SOUND or (
+                item.copyable is Copyable.WITHOUT_ANNEX and verdict.condition is Condition.BLEMISHED
+            ):
+                good.append(item)
+                continue
+            device = self._tools.store.volume(item.destination.volume_id).device.name
+            failure = DeviceFailed(device, f"{item.destination}: {verdict.reason}")
+            self._fail_target([item], Obstacle.READ_BACK, failure)
+
+    def _fail_target(self, items: Sequence[MoveItem], obstacle: Obstacle, error: HalError) -> None:
+        volume_id = items[0].destination.volume_id
+        self._failed_targets[volume_id] = str(error)
+        self._tools.targets.park(volume_id, error)
+        for item in items:
+            self._log.fail(item, obstacle, str(error))
+
+
+def _in_order(items: Sequence[MoveItem]) -> list[MoveItem]:
+    """As they shall lie: what rises as it is read from the disk, what sinks as objects are named.
+
+    Source: TIERING 4.7.
+    """
+    if all(item.plan.order.entry.action is Action.PROMOTE for item in items):
+        return sorted(items, key=_source)
+    return sorted(items, key=_name_of)
+
+
+def _name_of(item: MoveItem) -> tuple[str, str, bytes, int]:
+    owner = item.plan.movable.owner
+    # Parts of an object have rising body ids, as a rule in the order of the parts.
+    return owner.tenant, owner.bucket, owner.key, item.plan.movable.page.page_id
+
+
+def _source(item: MoveItem) -> Extent:
+    return item.source
+
+
+def _destination(item: MoveItem) -> Extent:
+    return item.destination

@@ -1,0 +1,157 @@
+"""A batch of moves in the making: its items, what became of each, and reading their records."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import trio
+
+from tiers.move_report import MoveOutcome
+from tiers.record_copy import Copyable, check_records
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from hal.buffers import BufferPool
+    from hal.records import Extent, VolumeId
+    from tiers.move_plan import MovePlan, Obstacle
+    from tiers.move_targets import MoveTargets
+    from tiers.page_store import PageStore
+    from tiers.ports import MoveLedger
+    from tiers.records import StoredPage
+    from tiers.scrub_records import RecordVerdict
+
+__all__ = ["BatchLog", "BatchTools", "MoveItem", "Throttle", "for_each", "measure", "read_records"]
+
+_T = TypeVar("_T")
+
+
+class Throttle(Protocol):
+    """What moves may cost; see `tiers.throttle`."""
+
+    async def spend(
+        self, volume_id: VolumeId, *, read_bytes: int = 0, write_bytes: int = 0
+    ) -> None:
+        """Wait until a transfer of a move may begin."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchTools:
+    """What every batch of a mover works with; see `tiers.mover.Mover`."""
+
+    store: PageStore
+    ledger: MoveLedger
+    targets: MoveTargets
+    buffers: BufferPool
+    throttle: Throttle
+    transfers_max: int
+    now_us: Callable[[], int]
+    on_suspect: Callable[[StoredPage], None]
+
+
+@dataclass(slots=True, eq=False)
+class MoveItem:
+    """A plan on its way through a batch.
+
+    Attributes:
+        number: The order's position in the batch.
+        target: Where the new record goes, once a place was found.
+        copyable: How much of the source was sound.
+    """
+
+    number: int
+    plan: MovePlan
+    target: Extent | None = None
+    copyable: Copyable = Copyable.WHOLE
+
+    @property
+    def source(self) -> Extent:
+        """What is copied."""
+        return self.plan.movable.page.extent
+
+    @property
+    def destination(self) -> Extent:
+        """Where to; there is a place by now."""
+        assert self.target is not None
+        return self.target
+
+    def page_at(self, place: Extent) -> StoredPage:
+        """The page as if it lay there."""
+        return replace(self.plan.movable.page, extent=place)
+
+
+@dataclass(slots=True)
+class BatchLog:
+    """What became of a batch so far.
+
+    Attributes:
+        outcomes: By the order's number, of those that are done with.
+        copied: Bytes written, by number.
+        unnamed: Places taken that no commit names: to be given back.
+        suspects: Bad records that were met, and where.
+        fallbacks: What is tried next, in place of what could not be done.
+    """
+
+    outcomes: dict[int, MoveOutcome] = field(default_factory=dict)
+    copied: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
+    unnamed: set[Extent] = field(default_factory=set)
+    suspects: list[tuple[MoveItem, Extent]] = field(default_factory=list)
+    fallbacks: list[MoveItem] = field(default_factory=list)
+
+    def fail(self, item: MoveItem, obstacle: Obstacle, detail: str = "") -> None:
+        """Go on with the item's fallback, or be done with it."""
+        fallback = item.plan.fallback
+        if fallback is None:
+            self.give_up(item, obstacle, detail)
+        else:
+            self.fallbacks.append(MoveItem(item.number, fallback))
+
+    def give_up(self, item: MoveItem, obstacle: Obstacle, detail: str = "") -> None:
+        """Be done with an item, whatever fallback it has."""
+        self.outcomes[item.number] = MoveOutcome(
+            order=item.plan.order,
+            obstacle=obstacle,
+            detail=detail,
+            copied_bytes=self.copied[item.number],
+        )
+
+
+def measure(items: Sequence[MoveItem], place_of: Callable[[MoveItem], Extent]) -> int:
+    """How long the items' records are together, bytes."""
+    return sum(place_of(item).length_bytes for item in items)
+
+
+async def for_each(
+    groups: Sequence[_T], work: Callable[[_T], Awaitable[None]], *, at_once: int
+) -> None:
+    """Work on groups in their order, a few at a time."""
+    waiting = iter(groups)
+
+    async def take() -> None:
+        for group in waiting:
+            await work(group)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(min(at_once, len(groups))):
+            nursery.start_soon(take)
+
+
+async def read_records(
+    tools: BatchTools,
+    items: Sequence[MoveItem],
+    place_of: Callable[[MoveItem], Extent],
+    target: memoryview,
+) -> list[RecordVerdict]:
+    """Read the items' adjacent records into `target` and say what each is.
+
+    Raises:
+        HalError: The device does not work.
+    """
+    places = [place_of(item) for item in items]
+    volume = tools.store.volume(places[0].volume_id)
+    await tools.throttle.spend(volume.volume_id, read_bytes=measure(items, place_of))
+    pages = [item.page_at(place) for item, place in zip(items, places, strict=True)]
+    return await check_records(volume, pages, target)
