@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from appliance.catalog import bodies, keys
+from appliance.catalog import bodies, keys, places
 from appliance.catalog.ledger import SqlDeadLedger
 from appliance.catalog.scrub_ledger import SqlScrubLedger
 from appliance.handlers.request import S3Limits, Services
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from appliance.secrets import SecretBox
     from hal.records import BodyId
     from tiers.page_store import PageStore
-    from tiers.records import StoredPage
+    from tiers.records import PagePlaces, StoredPage
     from tiers.volume_scrub import ScrubEvent, ScrubPlan
 
 __all__ = [
@@ -172,12 +172,19 @@ def make_service(
             partial(bodies.list_pages, body_id=body_id, first_index=first_index, limit=limit)
         )
 
+    async def find_places(body_id: BodyId, page_index: int) -> PagePlaces | None:
+        return await catalog.read(
+            partial(places.find_places, body_id=body_id, page_index=page_index)
+        )
+
     computing = core.computing
     services = Services(
         catalog=catalog,
         store=core.store,
         writer=BodyWriter(core.store, core.buffers, hashing=computing, now_us=clock.now_us),
-        reader=ObjectReader(core.store, core.buffers, core.pins, list_pages=list_pages),
+        reader=ObjectReader(
+            core.store, core.buffers, core.pins, list_pages=list_pages, find_places=find_places
+        ),
         manifests=make_manifest_writer(core),
         body_ids=core.body_ids,
         clock=clock,

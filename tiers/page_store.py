@@ -21,6 +21,7 @@ from hal.errors import DeviceError, DeviceFull, HalError, MediumError, PageCorru
 from hal.geometry import RECORD_ALIGNMENT_BYTES, record_bytes, span_range
 from hal.page_codec import ExpectedRecord, RecordKind, open_record, open_spans, seal_record
 from hal.records import BodyId, Capacity, Extent, SegmentId, SegmentRef, VolumeId
+from hal.volume_format import probe_device
 from tiers.errors import NoRoom, PageLost
 from tiers.placement import VolumeRoom, rank_volumes
 from tiers.records import StoredPage
@@ -62,12 +63,20 @@ class RecordIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageStoreStatistics:
-    """Counts since start."""
+    """Counts since start.
+
+    Attributes:
+        pages_moved: Reads that went to a place which the page had left.
+        pages_spared: Reads that a shadow served for a first place that is bad or does not answer.
+        pages_lost: Reads that no place served, for none holds what was written.
+    """
 
     pages_written: int
     pages_read: int
     pages_spilled: int
     pages_reread: int
+    pages_moved: int
+    pages_spared: int
     pages_lost: int
 
 
@@ -90,7 +99,7 @@ class PageStore:
     Args:
         volumes: Open volumes; the store uses them and leaves their closing to the caller.
         tier_order: Tier names, fastest first.
-        on_lost: Told of every page that a read found lost; must not block or raise.
+        on_lost: Told of every page that a read found bad at its place; must not block or raise.
     """
 
     def __init__(
@@ -109,6 +118,8 @@ class PageStore:
         self._pages_read = 0
         self._pages_spilled = 0
         self._pages_reread = 0
+        self._pages_moved = 0
+        self._pages_spared = 0
         self._pages_lost = 0
 
     @property
@@ -204,18 +215,23 @@ class PageStore:
             extent=extent,
         )
 
-    async def read_page(self, page: StoredPage, target: memoryview) -> memoryview:
+    async def read_page(
+        self, page: StoredPage, target: memoryview, *, may_lie_elsewhere: bool = False
+    ) -> memoryview:
         """The whole payload of a page, verified, inside `target`.
 
         Args:
             page: As the catalog has it.
             target: Aligned memory of at least the record's length; borrowed by the result.
+            may_lie_elsewhere: The caller looks for other places before it calls the page lost, and
+                tells of what it found: `note_lost`, `note_moved`, `note_spared`.
 
         Cancellation: at once, also where the device hangs; `target` must never be used again
             (`AlignedBuffer.forfeit`).
 
         Raises:
-            PageLost: No copy passed its checks.
+            PageLost: Its place does not hold it.
+            DeviceError: The device gives nothing out.
         """
         volume = self._volumes[page.extent.volume_id]
         record = target[: page.extent.length_bytes]
@@ -232,11 +248,17 @@ class PageStore:
                 may_abandon=True,
             )
 
-        await self._read_twice(page, read)
+        await self._read_twice(page, read, may_lie_elsewhere=may_lie_elsewhere)
         return payload[-1]
 
     async def read_range(
-        self, page: StoredPage, *, first: int, length_bytes: int, target: memoryview
+        self,
+        page: StoredPage,
+        *,
+        first: int,
+        length_bytes: int,
+        target: memoryview,
+        may_lie_elsewhere: bool = False,
     ) -> memoryview:
         """A range of a page's payload, verified span by span, inside `target`.
 
@@ -247,18 +269,20 @@ class PageStore:
             first: Where the range begins in the payload.
             length_bytes: At least 1; the range lies inside the payload.
             target: Aligned memory of at least the record's length; borrowed by the result.
+            may_lie_elsewhere: See `read_page`.
 
         Cancellation: see `read_page`.
 
         Raises:
-            PageLost: No copy passed its checks.
+            PageLost: Its place does not hold it.
+            DeviceError: The device gives nothing out.
         """
         assert first >= 0
         assert first + length_bytes <= page.payload_bytes
         plan = span_range(payload_bytes=page.payload_bytes, offset=first, length_bytes=length_bytes)
         if plan.has_header or 2 * length_bytes >= page.payload_bytes:
             # Most of the record would be read anyway: one transfer, and the whole page verified.
-            payload = await self.read_page(page, target)
+            payload = await self.read_page(page, target, may_lie_elsewhere=may_lie_elsewhere)
             return payload[first : first + length_bytes]
         volume = self._volumes[page.extent.volume_id]
         header = target[:RECORD_ALIGNMENT_BYTES]
@@ -280,8 +304,28 @@ class PageStore:
                 may_abandon=True,
             )
 
-        await self._read_twice(page, read)
+        await self._read_twice(page, read, may_lie_elsewhere=may_lie_elsewhere)
         return result[-1]
+
+    def note_lost(self, page: StoredPage) -> None:
+        """Count a page that no place of it gives out, and tell of it."""
+        self._pages_lost += 1
+        self._suspect(page)
+
+    def note_moved(self) -> None:
+        """Count a read that found its page gone from where it was, and went after it."""
+        self._pages_moved += 1
+
+    def note_spared(self, page: StoredPage, *, is_bad: bool) -> None:
+        """Count a read that a shadow served in the place of `page`.
+
+        Args:
+            page: At its first place.
+            is_bad: The place does not hold it, and is told of; else its device did not answer.
+        """
+        self._pages_spared += 1
+        if is_bad:
+            self._suspect(page)
 
     async def flush(self, segments: Collection[SegmentRef]) -> Mapping[SegmentRef, Exception]:
         """Make the records of these segments durable, all volumes at once.
@@ -361,6 +405,8 @@ class PageStore:
             pages_read=self._pages_read,
             pages_spilled=self._pages_spilled,
             pages_reread=self._pages_reread,
+            pages_moved=self._pages_moved,
+            pages_spared=self._pages_spared,
             pages_lost=self._pages_lost,
         )
 
@@ -411,7 +457,13 @@ class PageStore:
             return volume, extent
         raise self._explain_refusal(wanted_bytes=length_bytes)
 
-    async def _read_twice(self, page: StoredPage, read: Callable[[], Awaitable[None]]) -> None:
+    def _suspect(self, page: StoredPage) -> None:
+        if self._on_lost is not None:
+            self._on_lost(page)
+
+    async def _read_twice(
+        self, page: StoredPage, read: Callable[[], Awaitable[None]], *, may_lie_elsewhere: bool
+    ) -> None:
         self._pages_read += 1
         for attempt in range(READ_ATTEMPTS):
             try:
@@ -420,11 +472,20 @@ class PageStore:
                 if attempt + 1 < READ_ATTEMPTS:
                     self._pages_reread += 1
                     continue
-                self._pages_lost += 1
-                if self._on_lost is not None:
-                    self._on_lost(page)
+                if isinstance(error, MediumError):
+                    await self._probe(page.extent.volume_id)
+                if not may_lie_elsewhere:
+                    self.note_lost(page)
                 raise PageLost(page, str(error)) from error
             return
+
+    async def _probe(self, volume_id: VolumeId) -> None:
+        """Raise where it is the device that gives nothing out, and not one place of it."""
+        device = self._volumes[volume_id].device
+        try:
+            await probe_device(device)
+        except MediumError as error:
+            raise DeviceError(device.name, f"gives nothing out: {error.reason}") from error
 
 
 async def expect_record(volume: Volume, page: StoredPage) -> ExpectedRecord:

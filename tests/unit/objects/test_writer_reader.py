@@ -9,14 +9,9 @@ import pytest
 import trio
 
 from appliance.catalog.records import BodySlice
+from appliance.objects.piece_reader import READ_S_MAX, READS_MIN
 from appliance.objects.pins import BodyPins
-from appliance.objects.reader import (
-    READ_S_MAX,
-    READS_MIN,
-    ObjectReader,
-    cut_pages,
-    cut_slices,
-)
+from appliance.objects.reader import ObjectReader, cut_pages, cut_slices
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 from appliance.s3.ranges import Span
@@ -26,6 +21,7 @@ from hal.geometry import PAGE_BYTES_MAX
 from hal.records import BodyId
 from tests.unit.objects.bodies import ListBody, make_buffers, make_request, make_writer
 from tests.unit.tiers.stores import make_device, make_store
+from tiers.records import PagePlaces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +54,12 @@ def make_reader(
         await trio.lowlevel.checkpoint()
         return pages[body_id][first : first + limit]
 
-    return ObjectReader(store, buffers, pins, list_pages=list_pages), pins
+    async def find_places(body_id: BodyId, index: int) -> PagePlaces | None:
+        await trio.lowlevel.checkpoint()
+        return PagePlaces(page=pages[body_id][index])
+
+    reader = ObjectReader(store, buffers, pins, list_pages=list_pages, find_places=find_places)
+    return reader, pins
 
 
 async def read_all(
