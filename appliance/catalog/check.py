@@ -1,8 +1,8 @@
 """Unit: does the catalog agree with itself? Reads everything, changes nothing.
 
 What is compared: the database's own checks (SQLite), usage as counted against what the rows add up
-to, reference counts against the versions and parts that refer, `is_current` against sequences, and
-bodies against their pages.
+to, reference counts against the versions and parts that refer, `is_current` against sequences,
+bodies against their pages, and pages against their shadows.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ __all__ = [
     "FINDINGS_MAX",
     "check_catalog",
     "check_usage",
+    "select_misplaced_shadows",
+    "select_stray_shadows",
     "select_wrong_current",
     "select_wrong_references",
 ]
@@ -83,6 +85,7 @@ def _iter_findings(connection: Connection) -> Iterator[Finding]:
     yield from _check_references(connection)
     yield from _check_current(connection)
     yield from _check_pages(connection)
+    yield from _check_shadows(connection)
 
 
 def _check_database(connection: Connection) -> Iterator[Finding]:
@@ -90,6 +93,8 @@ def _check_database(connection: Connection) -> Iterator[Finding]:
         if row[0] != "ok":
             yield Finding(kind="integrity", subject="database", detail=row[0])
     for row in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+        if row[0] == tables.page_shadows.name:
+            continue  # a check of its own: nothing else hangs on a shadow
         yield Finding(
             kind="foreign key", subject=row[0], detail=f"row {row[1]} has no parent in {row[2]}"
         )
@@ -227,5 +232,73 @@ def _check_pages(connection: Connection) -> Iterator[Finding]:
             kind="pages",
             subject=f"body {body_id}",
             detail=f"{size_bytes} bytes, {page_bytes} in its pages",
+            body_id=body_id,
+        )
+
+
+def select_misplaced_shadows() -> Select[int, int, int, int, int, int, bool]:
+    """Shadows on the volume of their page: body, index, place; whether it is the page's own."""
+    p, s = tables.pages.c, tables.page_shadows.c
+    is_same = (p.segment_id == s.segment_id) & (p.segment_offset == s.segment_offset)
+    return (
+        select(
+            s.body_id,
+            s.page_index,
+            s.volume_id,
+            s.segment_id,
+            s.segment_offset,
+            s.record_bytes,
+            is_same,
+        )
+        .select_from(
+            tables.page_shadows.join(
+                tables.pages, (p.body_id == s.body_id) & (p.page_index == s.page_index)
+            )
+        )
+        .where(p.volume_id == s.volume_id)
+        .limit(FINDINGS_MAX)
+    )
+
+
+def select_stray_shadows() -> Select[int, int, int, int, int, int, int | None]:
+    """Shadows of pages without a row: body, index, place; the body's id if it has a row."""
+    b, p, s = tables.bodies.c, tables.pages.c, tables.page_shadows.c
+    return (
+        select(
+            s.body_id,
+            s.page_index,
+            s.volume_id,
+            s.segment_id,
+            s.segment_offset,
+            s.record_bytes,
+            b.body_id,
+        )
+        .select_from(
+            tables.page_shadows.outerjoin(
+                tables.pages, (p.body_id == s.body_id) & (p.page_index == s.page_index)
+            ).outerjoin(tables.bodies, b.body_id == s.body_id)
+        )
+        .where(p.body_id.is_(None))
+        .limit(FINDINGS_MAX)
+    )
+
+
+def _check_shadows(connection: Connection) -> Iterator[Finding]:
+    for body_id, page_index, volume_id, *_, is_same in connection.execute(
+        select_misplaced_shadows()
+    ):
+        where = "at the page's own place" if is_same else f"on volume {volume_id} like the page"
+        yield Finding(
+            kind="shadow",
+            subject=f"page {page_index} of body {body_id}",
+            detail=f"its shadow lies {where}",
+            body_id=body_id,
+        )
+    for body_id, page_index, volume_id, *_, living in connection.execute(select_stray_shadows()):
+        state = "its body is gone as well" if living is None else "its body lives"
+        yield Finding(
+            kind="stray shadow",
+            subject=f"page {page_index} of body {body_id}",
+            detail=f"has a shadow on volume {volume_id} and no row; {state}",
             body_id=body_id,
         )

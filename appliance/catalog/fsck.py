@@ -12,10 +12,13 @@ from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Integer, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Integer, and_, bindparam, delete, func, select, update
 
 from appliance.catalog import tables
-from appliance.catalog.check import select_wrong_current, select_wrong_references
+from appliance.catalog.check import (
+    select_wrong_current,
+    select_wrong_references,
+)
 from appliance.catalog.usage import recompute, recompute_uploads
 from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tiers.records import StoredPage
@@ -28,11 +31,11 @@ if TYPE_CHECKING:
 __all__ = [
     "RowRole",
     "SegmentRow",
+    "count_spared_pages",
     "count_volume_pages",
     "find_next_segment",
     "find_next_volume",
     "forget_dead_extent",
-    "forget_shadow",
     "list_segment_rows",
     "settle_counts",
     "settle_current",
@@ -89,11 +92,12 @@ _SHADOWS_IN_SEGMENT = (
         _s.segment_offset,
         _s.record_bytes,
         _p.generation,
+        _b.died_us,
     )
     .select_from(
         tables.page_shadows.join(
             tables.pages, and_(_s.body_id == _p.body_id, _s.page_index == _p.page_index)
-        )
+        ).join(tables.bodies, _b.body_id == _p.body_id)
     )
     .where(
         _s.volume_id == bindparam("volume"),
@@ -124,6 +128,8 @@ class RowRole(enum.StrEnum):
     """A page of a dead body: its record may be punched already."""
     SHADOW = "shadow"
     """A second place of a live page."""
+    DEAD_SHADOW = "dead shadow"
+    """A second place of a page of a dead body: its record may be punched already."""
     DEAD_EXTENT = "dead extent"
     """Where a page lay before a move, to be punched."""
 
@@ -133,7 +139,7 @@ class SegmentRow:
     """An extent that a row names.
 
     Attributes:
-        page: The page; of a shadow with the shadow's extent. None for a dead extent.
+        page: The page; of a shadow as if the page lay there. None for a dead extent.
         is_quarantined: Whether the page is set aside at this extent.
     """
 
@@ -179,6 +185,21 @@ def count_volume_pages(connection: Connection, *, volume_id: VolumeId) -> int:
     return found
 
 
+def count_spared_pages(connection: Connection, *, volume_id: VolumeId) -> int:
+    """Pages of living bodies that lie on a volume and have a second place on another one."""
+    of_page = and_(_s.body_id == _p.body_id, _s.page_index == _p.page_index)
+    found: int = connection.execute(
+        select(func.count())
+        .select_from(
+            tables.pages.join(tables.bodies, _b.body_id == _p.body_id).join(
+                tables.page_shadows, of_page
+            )
+        )
+        .where(_p.volume_id == volume_id, _s.volume_id != volume_id, _b.died_us.is_(None))
+    ).scalar_one()
+    return found
+
+
 def list_segment_rows(
     connection: Connection,
     *,
@@ -206,12 +227,7 @@ def list_segment_rows(
     }
     where = (volume_id, segment_id)
     pages = [_make_page_row(where, row) for row in connection.execute(_PAGES_IN_SEGMENT, values)]
-    shadows = [
-        SegmentRow(role=RowRole.SHADOW, extent=page.extent, page=page)
-        for page in (
-            _make_page(where, row) for row in connection.execute(_SHADOWS_IN_SEGMENT, values)
-        )
-    ]
+    shadows = [_make_shadow(where, row) for row in connection.execute(_SHADOWS_IN_SEGMENT, values)]
     dead = [
         SegmentRow(role=RowRole.DEAD_EXTENT, extent=Extent(volume_id, segment_id, row[0], row[1]))
         for row in connection.execute(_DEAD_IN_SEGMENT, values)
@@ -279,27 +295,6 @@ def settle_current(connection: Connection) -> int:
     return len(rows)
 
 
-def forget_shadow(connection: Connection, *, row: SegmentRow, now_us: int) -> None:
-    """Take a bad second place of a page away; its extent waits for its punch like any dead one."""
-    assert row.page is not None
-    removed = connection.execute(
-        delete(tables.page_shadows).where(
-            _s.body_id == row.page.body_id,
-            _s.page_index == row.page.page_index,
-            _s.segment_offset == row.extent.offset,
-        )
-    )
-    if removed.rowcount:
-        values = {
-            "volume_id": row.extent.volume_id,
-            "segment_id": row.extent.segment_id,
-            "segment_offset": row.extent.offset,
-            "record_bytes": row.extent.length_bytes,
-            "died_us": now_us,
-        }
-        connection.execute(insert(tables.dead_extents), values)
-
-
 def forget_dead_extent(connection: Connection, *, extent: Extent) -> None:
     """Forget a dead extent that must not be punched, since a live page lies in it."""
     connection.execute(
@@ -320,6 +315,12 @@ def _make_page_row(where: tuple[VolumeId, SegmentId], row: Sequence[object]) -> 
         page=page,
         is_quarantined=bool(is_quarantined),
     )
+
+
+def _make_shadow(where: tuple[VolumeId, SegmentId], row: Sequence[object]) -> SegmentRow:
+    page = _make_page(where, row)
+    role = RowRole.SHADOW if row[7] is None else RowRole.DEAD_SHADOW
+    return SegmentRow(role=role, extent=page.extent, page=page)
 
 
 def _make_page(where: tuple[VolumeId, SegmentId], row: Sequence[object]) -> StoredPage:

@@ -21,10 +21,20 @@ KIND_OF_CHECK = {
     "missing body": Kind.BODY_MISSING,
     "current": Kind.CURRENT_VERSION,
     "pages": Kind.PAGES_MISSING,
+    "shadow": Kind.SHADOW_MISPLACED,
+    "stray shadow": Kind.SHADOW_STRAY,
 }
 """What `appliance.catalog.check` calls its checks."""
 
-REPAIRED_BY_COUNTING = frozenset({Kind.COUNTERS, Kind.REFERENCES, Kind.CURRENT_VERSION})
+REPAIRED_BY_COUNTING = frozenset(
+    {
+        Kind.COUNTERS,
+        Kind.REFERENCES,
+        Kind.CURRENT_VERSION,
+        Kind.SHADOW_MISPLACED,
+        Kind.SHADOW_STRAY,
+    }
+)
 """What the rows themselves tell how to set right."""
 
 

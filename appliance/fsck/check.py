@@ -198,6 +198,7 @@ class _Run:
             )
             async with AsyncExitStack() as opened:
                 volumes = await self._open_volumes(read, rows, identity.appliance_uuid, opened)
+                comparison.volumes = {volume.volume_id: volume for volume in volumes}
                 comparison.total_bytes = sum(
                     facts.size_bytes for volume in volumes for facts in volume.list_segments()
                 )
@@ -289,9 +290,11 @@ class _Run:
         self, read: ReadCatalog, kind: Kind, volume_id: VolumeId, where: str, reason: str = ""
     ) -> None:
         pages = await read(partial(fsck.count_volume_pages, volume_id=volume_id))
+        spared = await read(partial(fsck.count_spared_pages, volume_id=volume_id))
         self._findings.is_complete = False
         reason = f"{reason}; " if reason else ""
-        self._findings.add(kind, where=where, detail=f"{reason}{pages} pages lie there")
+        elsewhere = f", {spared} of them elsewhere as well" if spared else ""
+        self._findings.add(kind, where=where, detail=f"{reason}{pages} pages lie there{elsewhere}")
 
     async def _find_owners(self, read: ReadCatalog) -> None:
         body_ids = {

@@ -72,7 +72,10 @@ class Kind(enum.StrEnum):
     SEGMENT_EMPTY = "segment-empty"
     PAGE_LOST = "page-lost"
     PAGE_BLEMISHED = "page-blemished"
+    PAGE_HEALABLE = "page-healable"
     SHADOW_BAD = "shadow-bad"
+    SHADOW_MISPLACED = "shadow-misplaced"
+    SHADOW_STRAY = "shadow-stray"
     OVERLAP = "overlap"
     ORPHAN = "orphan"
     QUARANTINE_STALE = "quarantine-stale"
@@ -174,7 +177,7 @@ KIND_FACTS: Mapping[Kind, KindFacts] = {
     Kind.SEGMENT_MISSING: KindFacts(
         severity=Severity.ERROR,
         meaning="The catalog names a segment that is not on its volume.",
-        remedy="Its pages are listed as lost.",
+        remedy="Its pages are listed as lost, but for those with a good second place.",
     ),
     Kind.SEGMENT_EMPTY: KindFacts(
         severity=Severity.WARNING,
@@ -193,16 +196,37 @@ KIND_FACTS: Mapping[Kind, KindFacts] = {
         remedy="The page is set aside, so that `thermocline scrub status` names it. Write the"
         " object again, and watch the disk.",
     ),
+    Kind.PAGE_HEALABLE: KindFacts(
+        severity=Severity.WARNING,
+        meaning="A page's first place does not hold it, its second one does: nothing is lost, but"
+        " the medium rots.",
+        remedy="The second place becomes the page's only one, the bad one is freed like any dead"
+        " extent. Watch the disk.",
+    ),
     Kind.SHADOW_BAD: KindFacts(
         severity=Severity.WARNING,
         meaning="A page's second place does not hold it; its first place counts.",
-        remedy="The second place is given up, and freed like any dead extent.",
+        remedy="The second place is given up, and freed like any dead extent; not so where the"
+        " first place is bad too, which is told of by itself.",
+    ),
+    Kind.SHADOW_MISPLACED: KindFacts(
+        severity=Severity.WARNING,
+        meaning="A page's second place is on the same volume as its first one: it saves nothing,"
+        " and where it is the very same place, freeing one would free the other.",
+        remedy="The second place is given up; its bytes are freed unless another row names them.",
+    ),
+    Kind.SHADOW_STRAY: KindFacts(
+        severity=Severity.WARNING,
+        meaning="The catalog names a second place of a page that it does not know.",
+        remedy="Where the body is gone as well, the place is given up and freed. Where the body"
+        " lives it may be all that is left of the page: `thermocline catalog restore` a copy, or"
+        " `thermocline fsck --rebuild-catalog`.",
     ),
     Kind.OVERLAP: KindFacts(
         severity=Severity.ERROR,
         meaning="Two rows name the same bytes; freeing one of them would destroy the other.",
         remedy="Where one of the two is dead its name is forgotten, so that it is never freed;"
-        " of two live pages at most one can be whole, and is read as long as it verifies.",
+        " of two live places at most one can be whole, and is read as long as it verifies.",
     ),
     Kind.ORPHAN: KindFacts(
         severity=Severity.NOTE,

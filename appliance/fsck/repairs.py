@@ -10,15 +10,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from appliance.catalog import fsck, reclaim, scrub
+from appliance.catalog import fsck, reclaim, scrub, shadow_repairs
 from appliance.catalog.audit import append_audit
 from appliance.catalog.fsck import RowRole
+from appliance.catalog.places import heal_page
 from appliance.fsck.records import Outcome
 from hal.errors import HalError
 from hal.segment import SegmentHeader, boot_epoch_of
 from hal.segment_file import write_segment_header
 from hal.volume_format import mend_superblock
-from tiers.records import PagePlaces
 from tiers.scrub_records import Condition, QuarantinedPage
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hal.records import Extent
     from hal.segment import SegmentFacts
     from hal.volume import Volume
+    from tiers.records import PagePlaces
     from tiers.scrub_records import RecordVerdict
 
 __all__ = ["Repairs"]
@@ -53,7 +54,7 @@ class Repairs:
         self._clock = clock
 
     async def settle_catalog(self) -> None:
-        """Set right what the rows themselves tell: references, the newest versions, counts.
+        """Set right what the rows themselves tell: references, newest versions, shadows, counts.
 
         References first: what a body weighs does not depend on them, but its death does.
         """
@@ -61,6 +62,8 @@ class Repairs:
         while await self._catalog.commit(partial(fsck.settle_references, now_us=now_us)):
             continue
         while await self._catalog.commit(fsck.settle_current):
+            continue
+        while await self._catalog.commit(partial(shadow_repairs.settle_shadows, now_us=now_us)):
             continue
         await self._catalog.commit(fsck.settle_counts)
 
@@ -105,20 +108,28 @@ class Repairs:
         assert row.page is not None
         await self._catalog.commit(partial(scrub.release_page, page=row.page))
 
-    async def forget_shadow(self, row: SegmentRow) -> None:
+    async def heal(self, places: PagePlaces, verdict: RecordVerdict) -> Outcome:
+        """Make a page's shadow, which was verified, its place."""
+        unit = partial(heal_page, places=places, reason=verdict.reason, now_us=self._clock.now_us())
+        return Outcome.REPAIRED if await self._catalog.commit(unit) else Outcome.FAILED
+
+    async def give_up_shadow(self, row: SegmentRow) -> None:
         """Give a bad second place up."""
         await self._catalog.commit(
-            partial(fsck.forget_shadow, row=row, now_us=self._clock.now_us())
+            partial(shadow_repairs.give_up_shadow, row=row, now_us=self._clock.now_us())
         )
 
     async def forget_name(self, row: SegmentRow) -> None:
         """Forget a dead row whose bytes are a living page's as well, so that nobody frees them."""
-        if row.role is RowRole.DEAD_EXTENT:
-            unit = partial(fsck.forget_dead_extent, extent=row.extent)
-        else:
-            assert row.role is RowRole.DEAD
-            assert row.page is not None
-            unit = partial(reclaim.forget_pages, pages=[PagePlaces(page=row.page)])
+        now_us = self._clock.now_us()
+        match row.role:
+            case RowRole.DEAD_EXTENT:
+                unit = partial(fsck.forget_dead_extent, extent=row.extent)
+            case RowRole.DEAD_SHADOW:
+                unit = partial(shadow_repairs.forget_dead_shadow, row=row)
+            case _:
+                assert row.role is RowRole.DEAD
+                unit = partial(shadow_repairs.forget_dead_page, row=row, now_us=now_us)
         await self._catalog.commit(unit)
 
     async def punch(self, volume: Volume, extents: Sequence[Extent]) -> Outcome:

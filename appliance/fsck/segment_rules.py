@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from hal.records import Extent
     from hal.recovery import FoundRecord
 
-__all__ = ["OrphanSeen", "OverlapSeen", "RowSeen", "SegmentEvent", "SegmentMerge", "matches"]
+__all__ = [
+    "OrphanSeen",
+    "OverlapSeen",
+    "RowSeen",
+    "SegmentEvent",
+    "SegmentMerge",
+    "find_forgettable",
+    "is_own_shadow",
+    "matches",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,14 +129,26 @@ def find_forgettable(overlap: OverlapSeen) -> SegmentRow | None:
     """The row of an overlap whose name may go so that the other is safe, None where neither may.
 
     Only what is dead may: its bytes would be freed under the one that lives. Of two dead rows
-    neither need go: both are freed, in whatever order.
+    neither need go: both are freed, in whatever order. A shadow stays where it verifies; where it
+    does not it is given up for that.
     """
     dead = [
         row
         for row in (overlap.first, overlap.second)
-        if row.role in {RowRole.DEAD, RowRole.DEAD_EXTENT}
+        if row.role in {RowRole.DEAD, RowRole.DEAD_SHADOW, RowRole.DEAD_EXTENT}
     ]
     return dead[0] if len(dead) == 1 else None
+
+
+def is_own_shadow(overlap: OverlapSeen) -> bool:
+    """Whether the two are the places of one page, both of them living."""
+    first, second = overlap.first.page, overlap.second.page
+    return (
+        {overlap.first.role, overlap.second.role} == {RowRole.LIVE, RowRole.SHADOW}
+        and first is not None
+        and second is not None
+        and (first.body_id, first.page_index) == (second.body_id, second.page_index)
+    )
 
 
 def _end_of(extent: Extent) -> int:

@@ -6,11 +6,12 @@ Reads only; what is to be changed is handed to `Repairs`, where there is one.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from appliance.catalog.fsck import RowRole, SegmentRow, find_next_segment, list_segment_rows
+from appliance.fsck.bad_pages import BadPages
 from appliance.fsck.orphans import find_owner
 from appliance.fsck.records import Kind, Outcome, Severity
 from appliance.fsck.segment_rules import (
@@ -19,6 +20,7 @@ from appliance.fsck.segment_rules import (
     RowSeen,
     SegmentMerge,
     find_forgettable,
+    is_own_shadow,
     matches,
 )
 from hal.errors import FormatUnknown, MediumError, PageCorrupt
@@ -31,13 +33,13 @@ from tiers.record_check import check_header, check_record
 from tiers.scrub_records import Condition, RecordVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from appliance.catalog.unit import Connection
     from appliance.fsck.records import FindingList
     from appliance.fsck.repairs import Repairs
     from appliance.fsck.segment_rules import SegmentEvent
-    from hal.records import Extent, SegmentId
+    from hal.records import Extent, SegmentId, VolumeId
     from hal.recovery import FoundRecord
     from hal.segment import SegmentFacts
     from hal.volume import Volume
@@ -47,7 +49,7 @@ __all__ = ["Comparison", "ReadCatalog", "VolumeCheck"]
 T = TypeVar("T")
 
 ROWS_PER_LOOKUP = 1_024  # rows of a segment in memory at once
-BATCH_MAX = 256  # punches behind one flush, pages set aside in one commit
+BATCH_MAX = 256  # punches behind one flush
 
 
 class ReadCatalog(Protocol):
@@ -70,6 +72,7 @@ class Comparison:
         swept_epoch: Segments of boot epochs below it no start looks at again.
         target: Aligned memory for one record.
         report: Told bytes done, and bytes in all.
+        volumes: All that could be opened.
     """
 
     read: ReadCatalog
@@ -79,6 +82,7 @@ class Comparison:
     swept_epoch: int
     target: memoryview
     report: Callable[[int, int], None]
+    volumes: Mapping[VolumeId, Volume] = field(default_factory=dict)
     total_bytes: int = 0
     done_bytes: int = 0
     pages: int = 0
@@ -94,7 +98,7 @@ class VolumeCheck:
         self._all = comparison
         self._findings = comparison.findings
         self._repairs = comparison.repairs
-        self._bad: list[tuple[SegmentRow, RecordVerdict]] = []
+        self._bad = BadPages(comparison)
         self._orphans: list[OrphanSeen] = []
         self._orphans_here = 0  # of the segment under way, told already or not
 
@@ -182,7 +186,7 @@ class VolumeCheck:
                     await self._take(event)
         for event in merge.end():
             await self._take(event)
-        await self._settle_bad()
+        await self._bad.settle()
         await self._settle_orphans()
         if not is_named:
             await self._take_unnamed_segment(facts)
@@ -244,25 +248,27 @@ class VolumeCheck:
             )
 
     async def _take_missing_segment(self, segment_id: SegmentId) -> None:
-        """The segment's file is gone: its live pages are lost, the dead ones were anyway."""
-        lost = 0
+        """The segment's file is gone: its pages are lost, but for those that have a shadow."""
+        named = 0
         verdict = RecordVerdict(
             condition=Condition.UNREADABLE, reason="its segment is not on the volume"
         )
         async for row in self._iter_rows(segment_id):
             if row.role is RowRole.LIVE:
-                lost += 1
-                await self._accuse(row, verdict)
+                named += 1
+                await self._bad.take_page(row, verdict)
             elif row.role is RowRole.SHADOW:
-                await self._take_bad_shadow(row, verdict)
-        await self._settle_bad()
-        if lost:
-            self._findings.add(
-                Kind.SEGMENT_MISSING,
-                where=f"{self._volume.device.name} segment {segment_id:016x}",
-                detail=f"{lost} pages lay there",
-                outcome=Outcome.FOUND if self._repairs is None else Outcome.CONTAINED,
-            )
+                await self._bad.take_shadow(row, verdict)
+        lost = await self._bad.settle()
+        if not named:
+            return
+        outcome = Outcome.CONTAINED if lost else Outcome.REPAIRED
+        self._findings.add(
+            Kind.SEGMENT_MISSING,
+            where=f"{self._volume.device.name} segment {segment_id:016x}",
+            detail=f"{named} pages lay there, {lost} of them are lost",
+            outcome=Outcome.FOUND if self._repairs is None else outcome,
+        )
 
     async def _take_unnamed_segment(self, facts: SegmentFacts) -> None:
         """No row names the segment: the next start removes it, unless an earlier one passed by."""
@@ -299,11 +305,9 @@ class VolumeCheck:
             return  # dead: its record is there, or punched already
         verdict = await self._judge(event)
         self._all.pages += 1
-        if row.role is RowRole.SHADOW:
-            if verdict.condition in {Condition.CORRUPT, Condition.UNREADABLE}:
-                await self._take_bad_shadow(row, verdict)
-        elif verdict.condition is not Condition.SOUND:
-            await self._accuse(row, verdict)
+        if verdict.condition is not Condition.SOUND:
+            is_shadow = row.role is RowRole.SHADOW
+            await (self._bad.take_shadow if is_shadow else self._bad.take_page)(row, verdict)
         elif row.is_quarantined and self._all.with_data:
             await self._take_stale(row)
 
@@ -322,45 +326,6 @@ class VolumeCheck:
             await load_superblock(self._volume.device)
         return verdict
 
-    async def _accuse(self, row: SegmentRow, verdict: RecordVerdict) -> None:
-        self._bad.append((row, verdict))
-        if len(self._bad) >= BATCH_MAX:
-            await self._settle_bad()
-
-    async def _settle_bad(self) -> None:
-        bad, self._bad = self._bad, []
-        if not bad:
-            return
-        outcome = Outcome.FOUND
-        if self._repairs is not None:
-            await self._repairs.quarantine(bad)
-            outcome = Outcome.CONTAINED
-        for row, verdict in bad:
-            assert row.page is not None
-            is_blemish = verdict.condition is Condition.BLEMISHED
-            listed = " (set aside already)" if row.is_quarantined else ""
-            self._findings.add(
-                Kind.PAGE_BLEMISHED if is_blemish else Kind.PAGE_LOST,
-                where=str(row.extent),
-                detail=f"{verdict.reason}{listed}",
-                outcome=Outcome.CONTAINED if row.is_quarantined else outcome,
-                body_id=row.page.body_id,
-                page_index=row.page.page_index,
-            )
-
-    async def _take_bad_shadow(self, row: SegmentRow, verdict: RecordVerdict) -> None:
-        assert row.page is not None
-        if self._repairs is not None:
-            await self._repairs.forget_shadow(row)
-        self._findings.add(
-            Kind.SHADOW_BAD,
-            where=str(row.extent),
-            detail=verdict.reason,
-            outcome=self._outcome_of_commit(),
-            body_id=row.page.body_id,
-            page_index=row.page.page_index,
-        )
-
     async def _take_stale(self, row: SegmentRow) -> None:
         assert row.page is not None
         if self._repairs is not None:
@@ -375,6 +340,8 @@ class VolumeCheck:
         )
 
     async def _take_overlap(self, overlap: OverlapSeen) -> None:
+        if is_own_shadow(overlap):
+            return  # the catalog itself tells: a page and its shadow are on different volumes
         forgettable = find_forgettable(overlap)
         outcome = Outcome.FOUND
         if forgettable is not None and self._repairs is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from appliance.catalog import buckets, tenants, versions
+from appliance.catalog import bodies, buckets, tenants, versions
 from appliance.catalog.engine import Catalog
 from appliance.catalog.ledger import SqlDeadLedger
 from appliance.catalog.records import NewBody, NewVersion, VersionAttributes, WriteConditions
@@ -29,7 +29,9 @@ from hal.buffers import AlignedBuffer
 from hal.geometry import HEADER_BYTES, record_bytes
 from hal.records import BodyId
 from tenants.records import QuotaLimits
+from tests.place_fixtures import set_places
 from tests.unit.appliance.test_provision import make, wanted_in
+from tests.unit.tiers.stores import copy_record
 from tiers.page_store import PageStore, RecordIdentity
 from tiers.reclaimer import Reclaimer
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from appliance.catalog.records import Bucket
     from appliance.fsck.records import FsckReport
     from appliance.settings import Settings
-    from hal.records import SegmentRef
+    from hal.records import Extent, SegmentRef
     from tenants.records import Tenant
     from tiers.records import StoredPage
 
@@ -62,6 +64,20 @@ class Store:
     @property
     def ssd(self) -> Path:
         return self.settings.volumes[0].path
+
+    @property
+    def hdd(self) -> Path:
+        return self.settings.volumes[1].path
+
+    def segment_of(self, page: StoredPage) -> Path:
+        """The file that a page lies in."""
+        volume = self.ssd if page.extent.volume_id == 1 else self.hdd
+        [path] = volume.glob(f"{page.extent.segment_id:016x}-*.segment")
+        return path
+
+    def turn(self, page: StoredPage, record_offset: int = 600) -> None:
+        """Change a byte of a page's record, by default of its payload."""
+        turn_byte(self.segment_of(page), page.extent.offset + record_offset)
 
     def sql(self, *statements: str) -> None:
         """Change the catalog behind everybody's back, rules of keys not enforced."""
@@ -223,6 +239,43 @@ class OpenStore:
         )
         self.pages.settle(written)
         return written
+
+    async def shadow(self, page: StoredPage, *, to_volume: int = 2) -> StoredPage:
+        """Give a page a second place; the page as if it lay there."""
+        shadow = await copy_record(self.pages, page, to_volume=to_volume)
+        await self._set_places(page, page.extent, shadow.extent)
+        return shadow
+
+    async def move(
+        self, page: StoredPage, *, to_volume: int = 2, keeps_shadow: bool = False
+    ) -> StoredPage:
+        """Give a page another place; the one that it leaves is its shadow or dead."""
+        moved = await copy_record(self.pages, page, to_volume=to_volume)
+        await self._set_places(page, moved.extent, page.extent if keeps_shadow else None)
+        return moved
+
+    async def _set_places(self, page: StoredPage, extent: Extent, shadow: Extent | None) -> None:
+        await self.catalog.commit(
+            partial(
+                set_places,
+                body_id=page.body_id,
+                page_index=page.page_index,
+                extent=extent,
+                shadow=shadow,
+                now_us=self._store.clock.now_us(),
+            )
+        )
+
+    async def read(self, body_id: BodyId) -> list[bytes]:
+        """The payloads of a body, each from its first place."""
+        pages = await self.catalog.read(
+            partial(bodies.list_pages, body_id=body_id, first_index=0, limit=99)
+        )
+        found = []
+        for page in pages:
+            with AlignedBuffer(page.extent.length_bytes) as buffer:
+                found.append(bytes(await self.pages.read_page(page, buffer.view)))
+        return found
 
     async def delete(self, key: bytes) -> None:
         await self.catalog.commit(

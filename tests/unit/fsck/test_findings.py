@@ -138,7 +138,7 @@ def bad_shadow(filled: Filled) -> None:
     extent = page.extent
     filled.store.sql(
         "INSERT INTO page_shadows VALUES"
-        f" ({page.body_id}, 0, 1, {extent.segment_id}, {9 * 1024 * 1024}, {BLOCK})"
+        f" ({page.body_id}, 0, 2, {extent.segment_id}, {9 * 1024 * 1024}, {BLOCK})"
     )
 
 

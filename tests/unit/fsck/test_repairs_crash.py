@@ -54,12 +54,17 @@ async def damaged_store(directory: Path) -> Store:
     async with store.open() as opened:
         await opened.put(b"whole", b"w" * 9_000)
         [hit] = await opened.put(b"hit", b"h" * 9_000)
+        [healable] = await opened.put(b"healable", b"b" * 700)
+        await opened.shadow(healable)
+        [spare] = await opened.put(b"spare", b"s" * 700)
+        bad_shadow = await opened.shadow(spare)
         await opened.put(b"dies", b"d" * 5_000)
         await opened.delete(b"dies")
         await opened.write(b"never acknowledged", b"n" * 700, b"o" * 700)
     async with store.open(sweep=False) as opened:
         await opened.write(b"alone in its segment", b"a" * 700)
-    turn_byte(store.segments()[0], hit.extent.offset + 600)
+    for page in (hit, healable, bad_shadow):
+        store.turn(page)
     turn_byte(store.segments()[0], 30)
     turn_byte(store.ssd / SUPERBLOCK_NAME, 20)
     (store.ssd / ".probe-left").write_bytes(b"x")
