@@ -54,6 +54,7 @@ memory: $(VENV)/.dev ## 64 concurrent PUTs and GETs of 1 GiB; needs 70 GiB of ro
 docs: $(VENV)/.run ## write the generated tables of the documentation anew
 	$(BIN)/python -m tools.write_readme
 	$(BIN)/python -m tools.write_settings_docs
+	$(BIN)/python -m tools.write_report_docs
 
 lock: $(VENV)/.dev ## resolve both lock files anew
 	$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --generate-hashes \

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
@@ -81,6 +81,12 @@ class Metrics:
             ["tenant"],
             registry=self._registry,
         )
+        self._tenant_bytes = Gauge(
+            f"{_PREFIX}_tenant_logical_bytes",
+            "What tenants hold on a tier, as S3 shows it, at the last sample of capacity.",
+            ["tenant", "tier"],
+            registry=self._registry,
+        )
         self._watched = _Watched()
         self._registry.register(self._watched)
         ProcessCollector(registry=self._registry)
@@ -114,14 +120,29 @@ class Metrics:
         self._received.labels(tenant).inc(bytes_in)
         self._sent.labels(tenant).inc(bytes_out)
 
+    def set_tenant_bytes(self, held: Mapping[tuple[str, str], int]) -> None:
+        """Publish what tenants hold, in place of what was published before.
+
+        Args:
+            held: Bytes by tenant's name and tier; beyond `TENANTS_MAX` tenants the rest is `other`.
+        """
+        sums: dict[tuple[str, str], int] = {}
+        for (tenant, tier), size in held.items():
+            name = _bound(tenant, self._tenants, TENANTS_MAX)
+            sums[name, tier] = sums.get((name, tier), 0) + size
+        self._tenant_bytes.clear()
+        for (tenant, tier), size in sums.items():
+            self._tenant_bytes.labels(tenant, tier).set(size)
+
     def forget_tenant(self, tenant: str) -> None:
         """Drop the series of a tenant that was deleted."""
         if tenant not in self._tenants:
             return
         self._tenants.discard(tenant)
-        self._received.remove(tenant)
-        self._sent.remove(tenant)
+        self._received.remove_by_labels({"tenant": tenant})
+        self._sent.remove_by_labels({"tenant": tenant})
         self._requests.remove_by_labels({"tenant": tenant})
+        self._tenant_bytes.remove_by_labels({"tenant": tenant})
 
     def watch(
         self,

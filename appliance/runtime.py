@@ -30,6 +30,7 @@ from appliance.assembly import (
     make_scrubber,
     make_service,
 )
+from appliance.capacity.desk import CapacityDesk
 from appliance.catalog import uploads
 from appliance.catalog.connections import database_path, is_sqlite, parse_url
 from appliance.catalog.engine import Catalog
@@ -156,6 +157,7 @@ class Appliance:
         self._scrubber: Scrubber | None = None
         self._copies: CatalogCopies | None = None
         self._policies: PolicyStore | None = None
+        self._capacity: CapacityDesk | None = None
         self._identity: Identity | None = None
         self._listeners: Mapping[str, str] = {}
         self._started_us = clock.now_us()
@@ -234,12 +236,17 @@ class Appliance:
             working.start_soon(_keep_reserve_forever, catalog)
             working.start_soon(_expire_uploads_forever, catalog, self._clock)
             self._start_copies(catalog, working)
+            capacity = self._capacity = CapacityDesk(
+                core, tier_order=TIER_ORDER, metrics=self._metrics
+            )
+            working.start_soon(capacity.run)
             servers = self._make_servers(core, keyring)
             self._watch(catalog, store, reclaimer, keyring, servers)
             self._watch_scrub(scrubber, store)
             working.start_soon(_obey_signals, servers, self._settings.s3.shutdown_grace_s)
             await servers.run(lambda listeners: self._become_ready(listeners, on_ready))
             self._is_ready = False
+            await capacity.fold_requests()
             working.cancel_scope.cancel()
         for volume in volumes:
             await _seal(volume)
@@ -332,6 +339,7 @@ class Appliance:
         assert self._scrubber is not None
         assert self._copies is not None
         assert self._policies is not None
+        assert self._capacity is not None
         return AdminState(
             catalog=core.catalog,
             secret_box=core.box,
@@ -345,6 +353,7 @@ class Appliance:
             copy_catalog=self._copies.copy_now,
             manifests=make_manifest_writer(core),
             policies=self._policies,
+            reports=self._capacity,
         )
 
     def _describe_server(self) -> ServerFacts:
@@ -371,6 +380,8 @@ class Appliance:
             bytes_in=record.received_bytes,
             bytes_out=record.sent_bytes,
         )
+        if self._capacity is not None:
+            self._capacity.note(record)
         if record.tenant_id is not None:
             self._limiter.charge_bytes(
                 record.tenant_id,

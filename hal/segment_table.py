@@ -140,17 +140,12 @@ class SegmentTable:
 
     def list_facts(self) -> list[SegmentFacts]:
         """Every known segment, by id."""
-        return [
-            SegmentFacts(
-                segment_id=segment.segment_id,
-                segment_uuid=segment.segment_uuid,
-                size_bytes=segment.size_bytes,
-                boot_epoch=boot_epoch_of(segment.segment_id),
-                state=segment.state,
-                written_bytes=segment.end,
-            )
-            for _, segment in sorted(self._segments.items())
-        ]
+        return [_describe(segment) for _, segment in sorted(self._segments.items())]
+
+    def find_facts(self, segment_id: SegmentId) -> SegmentFacts | None:
+        """One of them, None where it is not known."""
+        segment = self._segments.get(segment_id)
+        return None if segment is None else _describe(segment)
 
     def next_counter(self, boot_epoch: int) -> int:
         """The first counter of the epoch that no known segment has."""
@@ -160,3 +155,14 @@ class SegmentTable:
             if boot_epoch_of(segment_id) == boot_epoch
         ]
         return max(counters, default=-1) + 1
+
+
+def _describe(segment: KnownSegment) -> SegmentFacts:
+    return SegmentFacts(
+        segment_id=segment.segment_id,
+        segment_uuid=segment.segment_uuid,
+        size_bytes=segment.size_bytes,
+        boot_epoch=boot_epoch_of(segment.segment_id),
+        state=segment.state,
+        written_bytes=segment.end,
+    )

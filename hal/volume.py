@@ -219,6 +219,11 @@ class Volume:
         return self._superblock.segment_bytes
 
     @property
+    def keep_free_bytes(self) -> int:
+        """Room on the file system that new segments leave alone."""
+        return self._keep_free_bytes
+
+    @property
     def boot_epoch(self) -> int:
         """The start of the server that opened it."""
         return self._boot_epoch
@@ -484,6 +489,10 @@ class Volume:
         """
         segment = await self._table.load(segment_id)
         return await self._device.map_file(segment.name)
+
+    def find_segment(self, segment_id: SegmentId) -> SegmentFacts | None:
+        """A known segment as it is now, None where it is not known (any more)."""
+        return self._table.find_facts(segment_id)
 
     async def refresh(self) -> None:
         """Look at the device for segments that other processes made or removed."""

@@ -33,6 +33,7 @@ from appliance.policy_store import PolicyStore
 from appliance.secrets import SecretBox
 from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tests.catalog_fixtures import FakeFlusher
+from tests.report_fixtures import StandingReports
 from tiers.records import StoredPage
 from tiers.scrub_records import ScrubPass, ScrubPlace
 from tiers.volume_scrub import ScrubState, VolumeScrubStatus
@@ -217,6 +218,7 @@ def make_state(
     keyring: CountingKeyCache,
     scrub: StandingScrub,
     volumes: Sequence[VolumeView] = VOLUMES,
+    reports: StandingReports | None = None,
 ) -> AdminState:
     """A state on that catalog whose every other part stands still."""
     random_bytes = repeatable_bytes()
@@ -249,6 +251,7 @@ def make_state(
         copy_catalog=copy_catalog,
         manifests=UnwrittenManifests(),
         policies=PolicyStore(catalog, on_failure=lambda _: None),
+        reports=reports or StandingReports(clock.now_us),
     )
 
 
@@ -390,9 +393,16 @@ class AdminServer(ApplicationServer):
         self.clock = FakeClock()
         self.keyring = CountingKeyCache()
         self.scrub = StandingScrub(self.clock.now_us)
+        self.reports = StandingReports(self.clock.now_us)
 
     async def serve(self) -> None:
         """See `ApplicationServer.serve`."""
         async with _open_catalog(self._template, self._directory) as catalog:
-            state = make_state(catalog, clock=self.clock, keyring=self.keyring, scrub=self.scrub)
+            state = make_state(
+                catalog,
+                clock=self.clock,
+                keyring=self.keyring,
+                scrub=self.scrub,
+                reports=self.reports,
+            )
             await self.serve_application(AdminApplication(state))

@@ -125,11 +125,13 @@ class Forecast:
                 return self._explain_days()
 
     def _explain_days(self) -> str:
+        beyond = f"more than {DAYS_MAX / 365:.0f} years"
         if self.days_low is None:
-            return f"more than {DAYS_MAX / 365:.0f} years"
-        middle = "years" if self.days is None else f"{self.days:.0f} days"
+            return beyond
         high = "never" if self.days_high is None else f"{self.days_high:.0f}"
-        return f"{middle} ({self.days_low:.0f} to {high})"
+        if self.days is None:
+            return f"{beyond} ({self.days_low:.0f} days to {high})"
+        return f"{self.days:.0f} days ({self.days_low:.0f} to {high})"
 
 
 def estimate_trend(

@@ -24,11 +24,11 @@ class HeatView(Protocol):
             page_ids: Type code `q`, any order.
 
         Returns:
-            As many, type code `i`.
+            As many, type code `I`.
         """
         ...
 
-    def last_reads_of(self, page_ids: array[int]) -> array[int]:
+    def last_reads_of(self, page_ids: array[int]) -> array[int] | None:
         """When each page was last read, microseconds since 1970; 0 where no read is known.
 
         Where only heat is kept: the moment at which a single read would have left that heat, which
@@ -38,6 +38,7 @@ class HeatView(Protocol):
             page_ids: Type code `q`, any order.
 
         Returns:
-            As many, type code `q`.
+            As many, type code `q`. None where heat does not fade with time, so that it says nothing
+            about when.
         """
         ...

@@ -384,7 +384,7 @@ class ReportFold:
                 _add_idle(tally, page.record_bytes, active_us, edges)
             return
         ids = array("q", [page.body_id + page.page_index for page, _, _ in counted])
-        reads = self._heat.last_reads_of(ids)
+        reads = self._heat.last_reads_of(ids) or array("q", bytes(8 * len(ids)))
         levels = self._heat.levels_of(ids)
         for (page, tally, written_us), read_us, level in zip(counted, reads, levels, strict=True):
             _add_idle(tally, page.record_bytes, max(written_us, read_us), edges)
@@ -392,10 +392,12 @@ class ReportFold:
             tally.heat[bucket] = tally.heat.get(bucket, 0) + page.record_bytes
 
     def _add_unread(self, promoted: list[tuple[MoveFact, Tally]]) -> None:
-        if self._heat is None:
+        if self._heat is None or not promoted:
             return
         ids = array("q", [move.body_id + move.page_index for move, _ in promoted])
         reads = self._heat.last_reads_of(ids)
+        if reads is None:
+            return
         for (move, target), read_us in zip(promoted, reads, strict=True):
             if read_us <= move.at_us:
                 target.promoted_unread_bytes += move.record_bytes

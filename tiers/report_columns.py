@@ -86,9 +86,8 @@ COLUMNS: tuple[Column, ...] = (
     *(
         _bytes(
             f"heat_decile_{number}_bytes",
-            "Of the physical bytes: in the "
-            + {1: "coldest", DECILES: "hottest"}.get(number, f"{number}th coldest")
-            + " tenth of all bytes; null where no heat is kept.",
+            f"Of the physical bytes: in tenth {number} of all bytes by heat, 1 being the coldest;"
+            " null where no heat is kept.",
         )
         for number in range(1, DECILES + 1)
     ),
@@ -99,7 +98,8 @@ COLUMNS: tuple[Column, ...] = (
     _bytes("ping_pong_bytes", "Promoted and gone from this tier again within a day."),
     _bytes(
         "promoted_unread_bytes",
-        "Promoted to this tier in the last 7 days and not read since; null where no heat is kept.",
+        "Promoted to this tier in the last 7 days and not read since; null where nobody"
+        " knows when pages were read.",
     ),
     Column(
         name="growth_bytes_per_day",

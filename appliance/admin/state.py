@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from appliance.admin.documents import VolumeView
+    from appliance.admin.report_documents import CapacityReport
     from appliance.catalog.engine import Catalog
     from appliance.catalog.records import Versioning
     from appliance.clock import Clock
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from appliance.policy_store import PolicyStore
     from appliance.secrets import SecretBox
     from tenants.records import QuotaLimits, Tenant
+    from tiers.report import Cut
     from tiers.volume_scrub import VolumeScrubStatus
 
-__all__ = ["AdminState", "BucketManifests", "KeyCache", "ScrubControl", "ServerFacts"]
+__all__ = ["AdminState", "BucketManifests", "KeyCache", "ReportDesk", "ScrubControl", "ServerFacts"]
 
 
 class KeyCache(Protocol):
@@ -47,6 +49,18 @@ class ScrubControl(Protocol):
 
     def list_statuses(self) -> Sequence[VolumeScrubStatus]:
         """What the scrub of each volume is doing."""
+        ...
+
+
+class ReportDesk(Protocol):
+    """Whatever makes reports; see `appliance.capacity.desk.CapacityDesk`."""
+
+    async def report_capacity(self, cut: Cut, *, names: Mapping[str, str]) -> CapacityReport:
+        """What is held, cut so; may raise `TooManyGroups`."""
+        ...
+
+    async def fold_requests(self) -> None:
+        """Bring the counts of requests in the catalog up to now."""
         ...
 
 
@@ -104,6 +118,7 @@ class AdminState:
             or `HalError`.
         manifests: States buckets in the segments.
         policies: The policy in force; told to load after every change of it.
+        reports: Makes reports of capacity.
     """
 
     catalog: Catalog
@@ -118,3 +133,4 @@ class AdminState:
     copy_catalog: Callable[[], Awaitable[CatalogCopy]]
     manifests: BucketManifests
     policies: PolicyStore
+    reports: ReportDesk

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from appliance.catalog import tables
 from tiers.report import PING_PONG_S, BodyUse, MoveFact, PageFact, Role, Use
-from tiers.segment_account import ExtentRole, NamedExtent
+from tiers.segment_balance import ExtentRole, NamedExtent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -29,6 +29,7 @@ __all__ = [
     "choose_thinned",
     "claim_sample",
     "find_last_sample",
+    "find_sampled_span",
     "insert_sample",
     "integrate",
     "list_tenant_samples",
@@ -89,6 +90,12 @@ def find_last_sample(connection: Connection) -> int | None:
     """The moment of the newest sample, None where there is none."""
     found: int | None = connection.execute(_LAST_SAMPLE).scalar()
     return found
+
+
+def find_sampled_span(connection: Connection) -> tuple[int, int] | None:
+    """The moments of the oldest and the newest sample, None where there is none."""
+    first, last = connection.execute(select(func.min(_vs.at_us), func.max(_vs.at_us))).one()
+    return None if first is None else (first, last)
 
 
 def claim_sample(connection: Connection, *, now_us: int, due_us: int) -> bool:

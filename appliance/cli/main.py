@@ -72,6 +72,11 @@ COMMANDS: dict[str, CommandEntry] = {
         attribute="quota",
         summary="Limit what tenants and buckets may hold.",
     ),
+    "report": CommandEntry(
+        module="appliance.cli.report_cmd",
+        attribute="report",
+        summary="Report capacity, and what tenants used.",
+    ),
     "scrub": CommandEntry(
         module="appliance.cli.scrub_cmd",
         attribute="scrub",

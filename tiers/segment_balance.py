@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from hal.records import FileMap
 
-__all__ = ["ExtentRole", "NamedExtent", "SegmentAccount", "account_segment"]
+__all__ = ["ExtentRole", "NamedExtent", "SegmentBalance", "balance_segment"]
 
 
 class ExtentRole(enum.Enum):
@@ -54,7 +54,7 @@ class NamedExtent(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentAccount:
+class SegmentBalance:
     """Bytes of one segment's file, or of many together; see the module for the classes.
 
     Attributes:
@@ -82,9 +82,9 @@ class SegmentAccount:
     outside_bytes: int = 0
     missing_bytes: int = 0
 
-    def __add__(self, other: SegmentAccount) -> SegmentAccount:
+    def __add__(self, other: SegmentBalance) -> SegmentBalance:
         """Both together."""
-        return SegmentAccount(
+        return SegmentBalance(
             **{
                 field.name: getattr(self, field.name) + getattr(other, field.name)
                 for field in fields(self)
@@ -116,9 +116,9 @@ class SegmentAccount:
         return not faults and self.difference_bytes == 0
 
 
-def account_segment(
+def balance_segment(
     extents: Iterable[NamedExtent], file_map: FileMap, *, written_bytes: int | None
-) -> SegmentAccount:
+) -> SegmentBalance:
     """The bytes of one segment's file, by class.
 
     Args:
@@ -154,7 +154,7 @@ def account_segment(
     unnamed += blocks.take(place, end)
     tail = blocks.take(max(end, place), size)
     mapped = file_map.mapped_bytes
-    return SegmentAccount(
+    return SegmentBalance(
         size_bytes=size,
         taken_bytes=file_map.taken_bytes,
         header_bytes=header,

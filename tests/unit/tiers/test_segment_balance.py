@@ -8,7 +8,7 @@ import random
 import pytest
 
 from hal.records import FileMap
-from tiers.segment_account import ExtentRole, NamedExtent, SegmentAccount, account_segment
+from tiers.segment_balance import ExtentRole, NamedExtent, SegmentBalance, balance_segment
 
 K = 4096
 LIVE, SHADOW, DEAD = ExtentRole.LIVE, ExtentRole.SHADOW, ExtentRole.DEAD
@@ -35,14 +35,14 @@ def extent(block: int, blocks: int, role: ExtentRole = LIVE) -> NamedExtent:
     return NamedExtent(block * K, blocks * K, role)
 
 
-def account(*extents: NamedExtent, file_map: FileMap, written: int | None = None) -> SegmentAccount:
-    return account_segment(
+def balance(*extents: NamedExtent, file_map: FileMap, written: int | None = None) -> SegmentBalance:
+    return balance_segment(
         extents, file_map, written_bytes=None if written is None else written * K
     )
 
 
 def test_every_class_of_a_segment_gets_its_bytes() -> None:
-    found = account(
+    found = balance(
         extent(1, 2),
         extent(3, 1, SHADOW),
         extent(4, 1, DEAD),
@@ -51,7 +51,7 @@ def test_every_class_of_a_segment_gets_its_bytes() -> None:
         written=7,
     )
 
-    assert found == SegmentAccount(
+    assert found == SegmentBalance(
         size_bytes=8 * K,
         taken_bytes=8 * K,
         header_bytes=K,
@@ -68,20 +68,20 @@ def test_every_class_of_a_segment_gets_its_bytes() -> None:
 
 
 def test_what_is_dead_and_punched_already_is_returned() -> None:
-    found = account(extent(1, 3, DEAD), file_map=full_map(4, 1, 2))
+    found = balance(extent(1, 3, DEAD), file_map=full_map(4, 1, 2))
 
     assert (found.dead_bytes, found.returned_bytes) == (K, 2 * K)
     assert found.is_sound
 
 
 def test_a_sealed_segment_has_no_tail() -> None:
-    found = account(extent(1, 1), file_map=full_map(3))
+    found = balance(extent(1, 1), file_map=full_map(3))
 
     assert (found.tail_bytes, found.unnamed_bytes) == (0, K)
 
 
 def test_the_hole_of_a_crash_behind_what_was_handed_out_is_returned() -> None:
-    found = account(extent(1, 1), file_map=full_map(4, 3), written=2)
+    found = balance(extent(1, 1), file_map=full_map(4, 3), written=2)
 
     assert (found.tail_bytes, found.returned_bytes) == (K, K)
     assert found.is_sound
@@ -101,7 +101,7 @@ def test_the_hole_of_a_crash_behind_what_was_handed_out_is_returned() -> None:
 def test_what_contradicts_the_file_is_a_fault_of_one_block(
     extents: tuple[NamedExtent, ...], fault: str
 ) -> None:
-    found = account(*extents, file_map=full_map(8, 5))
+    found = balance(*extents, file_map=full_map(8, 5))
 
     assert getattr(found, fault) == K
     assert found.overlapping_bytes + found.outside_bytes + found.missing_bytes == K
@@ -111,21 +111,21 @@ def test_what_contradicts_the_file_is_a_fault_of_one_block(
 def test_blocks_that_nobody_explains_are_a_difference() -> None:
     file_map = FileMap(size_bytes=2 * K, taken_bytes=K, ranges=((0, 2 * K),))
 
-    found = account(extent(1, 1), file_map=file_map)
+    found = balance(extent(1, 1), file_map=file_map)
 
     assert found.difference_bytes == -K
     assert not found.is_sound
 
 
 def test_segments_add_up() -> None:
-    one = account(extent(1, 1), file_map=full_map(3))
+    one = balance(extent(1, 1), file_map=full_map(3))
 
     assert (one + one).live_bytes == 2 * K
     assert (one + one).segment_count == 2
-    assert (one + SegmentAccount()) == one
+    assert (one + SegmentBalance()) == one
 
 
-def test_any_segment_is_accounted_for_to_the_byte() -> None:
+def test_any_segment_balances_to_the_byte() -> None:
     seed = int.from_bytes(os.urandom(4), "big")
     draw = random.Random(seed)
     for _ in range(200):
@@ -139,7 +139,7 @@ def test_any_segment_is_accounted_for_to_the_byte() -> None:
             for block, role in roles.items()
             if role is not None and block < end and (role is DEAD or block not in holes)
         ]
-        found = account(*extents, file_map=full_map(blocks, *holes), written=written)
+        found = balance(*extents, file_map=full_map(blocks, *holes), written=written)
 
         assert found.is_sound, f"seed {seed}"
         assert found.stored_bytes + found.returned_bytes == blocks * K, f"seed {seed}"

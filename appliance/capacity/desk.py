@@ -1,0 +1,138 @@
+"""What one server process runs about capacity: reports, the sampler, counts for bills."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from appliance.capacity.reporter import CapacityReporter
+from appliance.capacity.request_counts import RequestCounts
+from appliance.capacity.sampler import CapacitySampler
+from appliance.catalog.capacity import list_tenant_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from appliance.admin.report_documents import CapacityReport
+    from appliance.assembly import Core
+    from appliance.catalog.errors import CatalogError
+    from appliance.http.asgi import RequestRecord
+    from appliance.metrics import Metrics
+    from tiers.heat_view import HeatView
+    from tiers.report import Cut
+
+__all__ = ["CapacityDesk"]
+
+_log = structlog.get_logger("capacity")
+
+_TIER_GAUGES = (
+    "logical_bytes",
+    "physical_bytes",
+    "shadow_bytes",
+    "dead_bytes",
+    "total_bytes",
+    "room_bytes",
+    "growth_bytes_per_day",
+    "days_until_full",
+    "days_until_full_low",
+    "days_until_full_high",
+)
+
+
+class CapacityDesk:
+    """See the module. `run` is called once, `note` for every request, `fold_requests` at a stop.
+
+    Args:
+        core: What was opened; its catalog is running.
+        tier_order: Tier names, fastest first.
+        metrics: Where gauges are published.
+        heat: What is known of reads; None where nobody keeps any.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        *,
+        tier_order: Sequence[str],
+        metrics: Metrics,
+        heat: HeatView | None = None,
+    ) -> None:
+        self._core = core
+        self._metrics = metrics
+        self._reporter = CapacityReporter(
+            core.catalog,
+            core.store,
+            tier_order=tier_order,
+            clock=core.clock,
+            computing=core.computing,
+            heat=heat,
+        )
+        self._counts = RequestCounts(
+            core.catalog, clock=core.clock, on_failure=_report_counts_failure
+        )
+        self._sampler = CapacitySampler(
+            core.catalog,
+            core.store,
+            clock=core.clock,
+            computing=core.computing,
+            on_failure=_report_sample_failure,
+        )
+        metrics.watch(
+            "capacity_sampler",
+            self._sampler.statistics,
+            gauges=("last_sample_s", "last_duration_s"),
+        )
+        for tier in dict.fromkeys(volume.tier for volume in core.store.volumes):
+            metrics.watch(
+                "capacity",
+                partial(self._sampler.gauges, tier),
+                gauges=_TIER_GAUGES,
+                labels={"tier": tier},
+            )
+
+    async def run(self) -> None:
+        """Sample and fold until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._counts.run)
+            nursery.start_soon(partial(self._sampler.run, on_sample=self._publish_tenants))
+
+    def note(self, record: RequestRecord) -> None:
+        """Count a request for its tenant's bill; must not block."""
+        if record.tenant_id is not None:
+            self._counts.note(
+                record.tenant_id,
+                operation=record.operation,
+                method=record.method,
+                status=record.status,
+                received_bytes=record.received_bytes,
+                sent_bytes=record.sent_bytes,
+            )
+
+    async def report_capacity(self, cut: Cut, *, names: Mapping[str, str]) -> CapacityReport:
+        """See `CapacityReporter.report_capacity`."""
+        return await self._reporter.report_capacity(cut, names=names)
+
+    async def fold_requests(self) -> None:
+        """Bring the counts of requests in the catalog up to now."""
+        await self._counts.fold()
+
+    async def _publish_tenants(self, held: Mapping[tuple[int, str], int]) -> None:
+        names = await self._core.catalog.read(list_tenant_names)
+        self._metrics.set_tenant_bytes(
+            {
+                (names[tenant_id], tier): size
+                for (tenant_id, tier), size in held.items()
+                if tenant_id in names
+            }
+        )
+
+
+def _report_sample_failure(error: CatalogError) -> None:
+    _log.warning("capacity_sample_failed", error=str(error))
+
+
+def _report_counts_failure(error: CatalogError) -> None:
+    _log.warning("usage_counts_kept_back", error=str(error))
