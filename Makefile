@@ -114,6 +114,16 @@ bit-flips: $(VENV)/.dev ## single bits in records, catalog pages and log (COUNT=
 tier-bench: $(VENV)/.dev ## what the default policy gains over LRU and S3-FIFO (TRACES=folder for recorded ones)
 	$(BIN)/python -m tools.bench_tiering $(if $(TRACES),--traces $(TRACES))
 
+# ONLY=get-4KiB,put ROUNDS=5 JSON=file; BENCH_DIR is on the file system to measure (./var/bench).
+BENCH = $(BIN)/python -m tools.bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	$(if $(TIME_MAX),--time-max $(TIME_MAX)) $(if $(JSON),--json $(JSON))
+.PHONY: bench bench-quick
+bench: $(VENV)/.dev ## speed beside ceilings and a peer, on a quiet machine; hours (ONLY=get-4KiB,head)
+	$(BENCH)
+
+bench-quick: $(VENV)/.dev ## the same scaled down to some minutes: shows that it runs, judges nothing
+	$(BENCH) --quick
+
 .PHONY: fuzz
 SECONDS ?= 600
 

@@ -1,0 +1,265 @@
+"""Runs workloads: rounds on the outside, sides in turn within them, ceilings in the same rounds.
+
+A machine that slows down in the middle of a run so meets every side. Whatever cannot be measured
+(a missing program, no room, a void sample, no time left) is a `Skipped` of the row with its reason,
+and the run goes on. Servers are ended and stores removed when their workload is over, or the run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hal.errors import HalError
+from tests.client.server import CommandFailed
+from tools.bench.background import BACKGROUNDS
+from tools.bench.generators import ProgramMissing, RunVoid
+from tools.bench.outputs import OutputUnclear
+from tools.bench.page_cache import StillCached
+from tools.bench.plan import Plan, put_large
+from tools.bench.records import GIB, MIB, Row, Side, Skipped
+from tools.bench.scenarios import make_scenario, room_needed_bytes
+from tools.bench.servers import MeasuredServer, OurServer, PeerServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from tools.bench.ceilings import Ceilings
+    from tools.bench.plan import Scenario
+    from tools.bench.records import Workload
+
+__all__ = ["Campaign", "Pace"]
+
+FEW_SHARE = 100  # `Side.FEW` has a hundredth of the objects
+KEEP_FREE_BYTES = 4 * GIB  # keep_free of two volumes, and segments that are preallocated
+FILLER_OBJECT_BYTES = 64 * MIB
+BACKGROUND_START_S, BACKGROUND_LOOK_S = 5.0, 0.1
+_VOID = (
+    *(RunVoid, OutputUnclear, StillCached, ProgramMissing, CommandFailed),
+    *(HalError, OSError, AssertionError),
+)
+"""What spoils a sample and no other: every one of them says why in its message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long and how often.
+
+    Attributes:
+        rounds: Samples of every side of every row.
+        seconds: Of a sample, where it can be chosen.
+        seconds_max: Of the whole run; None is no bound.
+        keeps_servers: Go on with the servers of the workload before, and what they stored, where
+            this one does not need its own. Quicker; rows then depend on those before them.
+    """
+
+    rounds: int
+    seconds: float
+    seconds_max: float | None = None
+    keeps_servers: bool = False
+
+
+class Campaign:
+    """One run.
+
+    Args:
+        directory: On the file system that is measured; everything is made and removed below it.
+        settings: Of our server, as environment variables.
+        ceilings: Measures limits on the same file system.
+        say: Takes lines about what is going on.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        settings: Mapping[str, str],
+        ceilings: Ceilings,
+        pace: Pace,
+        say: Callable[[str], None],
+    ) -> None:
+        self._directory = directory
+        self._settings = settings
+        self._ceilings = ceilings
+        self._pace = pace
+        self._say = say
+        self._until = None if pace.seconds_max is None else time.monotonic() + pace.seconds_max
+        self._number = 0
+        self._kept: dict[Side, MeasuredServer] = {}
+
+    def run(self, workloads: Iterable[Workload]) -> list[Row]:
+        """Everything, in order."""
+        try:
+            return [row for workload in workloads for row in self._run_workload(workload)]
+        finally:
+            self._discard(self._kept)
+
+    def _run_workload(self, workload: Workload) -> list[Row]:
+        rows = [Row(workload=workload, connections=count) for count in workload.connections]
+        if self._is_over():
+            for row in rows:
+                self._skip(row, "all", "the run's time was over")
+            return rows
+        self._say(f"{workload.name}: {workload.does}")
+        place = self._directory / "work"
+        scenario = make_scenario(workload, place, seconds=self._pace.seconds)
+        if not self._may_keep(workload):
+            self._discard(self._kept)
+        servers, self._kept = self._kept, {}
+        try:
+            for side in workload.sides:
+                self._bring_up(rows, servers, scenario, side)
+            for number in range(self._pace.rounds):
+                for row in rows:
+                    self._run_round(row, servers, scenario, number)
+            if self._may_keep(workload) and not any(row.skipped for row in rows):
+                servers, self._kept = {}, servers
+        finally:
+            self._discard(servers)
+            shutil.rmtree(place, ignore_errors=True)
+        return rows
+
+    def _may_keep(self, workload: Workload) -> bool:
+        """Whether any other such workload could go on where this one ends."""
+        is_plain = not workload.catalog_objects and workload.background is None
+        return self._pace.keeps_servers and is_plain
+
+    @staticmethod
+    def _discard(servers: dict[Side, MeasuredServer]) -> None:
+        while servers:
+            servers.popitem()[1].discard()
+
+    def _bring_up(
+        self,
+        rows: list[Row],
+        servers: dict[Side, MeasuredServer],
+        scenario: Scenario,
+        side: Side,
+    ) -> None:
+        """A prepared server for a side; without it, the side is missing from every row."""
+        workload = rows[0].workload
+        if side is Side.QUIET:  # the same store: only what runs beside differs
+            if Side.OURS in servers:
+                servers[side] = servers[Side.OURS]
+            return
+        is_new = side not in servers
+        if is_new:
+            servers[side] = self._make_server(side)
+        server = servers[side]
+        try:
+            if is_new:
+                server.renew()
+            if isinstance(server, OurServer):
+                self._fill(server, workload, side)
+            scenario.prepare(server)
+        except _VOID as failure:
+            server.discard()
+            del servers[side]
+            for row in rows:
+                self._skip(row, side.value, f"not prepared: {failure}")
+
+    def _make_server(self, side: Side) -> MeasuredServer:
+        if side is Side.PEER:
+            return PeerServer(self._directory / "peer")
+        return OurServer(self._directory / side.value, settings=self._settings)
+
+    def _fill(self, server: OurServer, workload: Workload, side: Side) -> None:
+        if workload.catalog_objects:
+            share = FEW_SHARE if side is Side.FEW else 1
+            server.fill_catalog(max(workload.catalog_objects // share, 2_000))
+        if workload.background is not None:
+            filler_bytes = BACKGROUNDS[workload.background].filler_bytes(self._pace.seconds)
+            plan = Plan(workload, self._directory / "work", seconds=self._pace.seconds)
+            put_large(
+                plan,
+                server.access,
+                "filler",
+                count=max(1, filler_bytes // FILLER_OBJECT_BYTES),
+                size_bytes=FILLER_OBJECT_BYTES,
+            )
+
+    def _run_round(
+        self, row: Row, servers: Mapping[Side, MeasuredServer], scenario: Scenario, number: int
+    ) -> None:
+        """One sample of every side, the first of one round the last of the next, then ceilings."""
+        if self._is_over():
+            self._skip(row, "all", f"the run's time was over in round {number + 1}")
+            return
+        missing = self._missing_room(row)
+        if missing:
+            self._skip(row, "all", missing)
+            return
+        sides = row.workload.sides if number % 2 == 0 else row.workload.sides[::-1]
+        for side in sides:
+            if side in servers:
+                self._take_sample(row, side, servers[side], scenario, number)
+        for name in row.workload.ceilings:
+            self._take_ceiling(row, name, number)
+
+    def _take_sample(
+        self, row: Row, side: Side, server: MeasuredServer, scenario: Scenario, number: int
+    ) -> None:
+        workload = row.workload
+        self._number += 1
+        try:
+            self._set_background(workload, side, server, is_before=True)
+            os.sync()  # what the other side left to be written is not this side's load
+            sample = scenario.run(server, connections=row.connections, number=self._number)
+            self._set_background(workload, side, server, is_before=False)
+            figure = sample.figure(workload.metric)
+        except _VOID as failure:
+            self._skip(row, side.value, f"round {number + 1}: {failure}")
+            return
+        row.samples.setdefault(side, {})[number] = sample
+        shown = f"{figure:,.6g} {workload.metric.value}"
+        self._say(f"  {row.row_id} round {number + 1}, {side.value}: {shown}")
+
+    def _set_background(
+        self, workload: Workload, side: Side, server: MeasuredServer, *, is_before: bool
+    ) -> None:
+        """Begins or ends the work beside before a sample, and looks after it that it was so."""
+        if workload.background is None:
+            return
+        assert isinstance(server, OurServer)
+        work = BACKGROUNDS[workload.background]
+        if is_before:
+            (work.begin if side is Side.OURS else work.end)(server)
+            wait_until = time.monotonic() + BACKGROUND_START_S
+            while work.is_running(server) != (side is Side.OURS) and time.monotonic() < wait_until:
+                time.sleep(BACKGROUND_LOOK_S)
+        if work.is_running(server) != (side is Side.OURS):
+            raise RunVoid(f"{workload.background.value} was not as the sample wants it")
+
+    def _take_ceiling(self, row: Row, name: str, number: int) -> None:
+        try:
+            os.sync()
+            figure = self._ceilings.measure(
+                name,
+                connections=row.connections,
+                size_bytes=row.workload.size_bytes,
+                method=row.workload.method,
+            )
+        except _VOID as failure:
+            self._skip(row, name, f"round {number + 1}: {failure}")
+            return
+        row.ceilings.setdefault(name, {})[number] = figure
+
+    def _missing_room(self, row: Row) -> str:
+        """Why the row does not fit on the file system, or nothing."""
+        needed = 2 * room_needed_bytes(row.workload, row.connections) + KEEP_FREE_BYTES
+        free = shutil.disk_usage(self._directory).free
+        if free >= needed:
+            return ""
+        return f"needs {needed / GIB:.0f} GiB of room, {free / GIB:.0f} are free"
+
+    def _is_over(self) -> bool:
+        return self._until is not None and time.monotonic() >= self._until
+
+    def _skip(self, row: Row, side: str, reason: str) -> None:
+        text = " ".join(reason.split())
+        row.skipped.append(Skipped(row=str(row.row_id), side=side, reason=text))
+        self._say(f"  {row.row_id}: {side} not measured: {text}")
