@@ -75,6 +75,14 @@ class MemoryMoveLedger:
         """Forget them, as reclaim does once they are punched."""
         self._dead_extents.clear()
 
+    def look_up(self, page: StoredPage) -> MovablePage:
+        """A known page as it is now, dead or alive."""
+        return self._load((page.body_id, page.page_index))
+
+    def apply(self, flips: Sequence[PageFlip], *, at_us: int) -> Sequence[bool]:
+        """See `flip`; somebody else's, for whom nobody waits."""
+        return [self._flip(flip, at_us) for flip in flips]
+
     async def find_pages(
         self, page_ids: Collection[PageId], *, with_quarantined: bool = False
     ) -> Mapping[PageId, MovablePage]:
@@ -109,7 +117,7 @@ class MemoryMoveLedger:
     async def flip(self, flips: Sequence[PageFlip], *, at_us: int) -> Sequence[bool]:
         """See `MoveLedger`."""
         await trio.lowlevel.checkpoint()
-        return [self._flip(flip, at_us) for flip in flips]
+        return self.apply(flips, at_us=at_us)
 
     async def list_moves(
         self, body_id: BodyId, page_index: int, *, limit: int

@@ -106,7 +106,7 @@ class MoveBatch:
                     verdicts = await read_records(self._tools, group, _kept, buffer.view)
                 except HalError as error:
                     for item in group:
-                        self._log.fail(item, Obstacle.SOURCE, str(error))
+                        self._log.fail(item, Obstacle.DEVICE, str(error))
                     return
             for item, verdict in zip(group, verdicts, strict=True):
                 place = _kept(item)
@@ -129,7 +129,7 @@ class MoveBatch:
                     try:
                         [verdict] = await read_records(self._tools, [item], place_of, buffer.view)
                     except HalError as error:
-                        self._log.fail(item, Obstacle.SOURCE, str(error))
+                        self._log.fail(item, Obstacle.DEVICE, str(error))
                         return
                 badness.append(_BADNESS[verdict.condition])
             if badness[0] != badness[1]:
@@ -175,7 +175,7 @@ class MoveBatch:
             return
         if item.plan.writes:
             self._tools.store.settle([item.page_at(item.destination)])
-            self._tools.targets.praise(item.destination.volume_id)
+            self._tools.writes.praise(item.destination.volume_id)
         self.outcomes[item.number] = MoveOutcome(
             order=item.plan.order, flip=ready.flip, copied_bytes=self._log.copied[item.number]
         )

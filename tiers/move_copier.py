@@ -128,7 +128,7 @@ class BatchCopier:
             verdicts = await read_records(self._tools, items, _source, target)
         except HalError as error:
             for item in items:
-                self._log.fail(item, Obstacle.SOURCE, str(error))
+                self._log.fail(item, Obstacle.DEVICE, str(error))
             return []
         good: list[MoveItem] = []
         start = 0
@@ -201,7 +201,7 @@ class BatchCopier:
     def _fail_target(self, items: Sequence[MoveItem], obstacle: Obstacle, error: HalError) -> None:
         volume_id = items[0].destination.volume_id
         self._failed_targets[volume_id] = str(error)
-        self._tools.targets.park(volume_id, error)
+        self._tools.writes.park(volume_id, error)
         for item in items:
             self._log.fail(item, obstacle, str(error))
 

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
+from hal.errors import DeviceFailed, HalError
+from hal.volume_format import load_superblock
 from tiers.move_report import MoveOutcome
 from tiers.record_copy import Copyable, check_records
+from tiers.scrub_records import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from tiers.move_plan import MovePlan, Obstacle
     from tiers.move_targets import MoveTargets
     from tiers.page_store import PageStore
+    from tiers.parking import Parking
     from tiers.ports import MoveLedger
     from tiers.records import StoredPage
     from tiers.scrub_records import RecordVerdict
@@ -45,6 +49,8 @@ class BatchTools:
     store: PageStore
     ledger: MoveLedger
     targets: MoveTargets
+    writes: Parking
+    reads: Parking
     buffers: BufferPool
     throttle: Throttle
     transfers_max: int
@@ -147,11 +153,25 @@ async def read_records(
 ) -> list[RecordVerdict]:
     """Read the items' adjacent records into `target` and say what each is.
 
+    Where a device gives nothing out, its superblock is read: if that fails too it is the device
+    and not the page. It is left in peace for a while, and nothing is said of its pages.
+
     Raises:
         HalError: The device does not work.
     """
     places = [place_of(item) for item in items]
     volume = tools.store.volume(places[0].volume_id)
+    reason = tools.reads.find_reason(volume.volume_id)
+    if reason is not None:
+        raise DeviceFailed(volume.device.name, reason)
     await tools.throttle.spend(volume.volume_id, read_bytes=measure(items, place_of))
     pages = [item.page_at(place) for item, place in zip(items, places, strict=True)]
-    return await check_records(volume, pages, target)
+    try:
+        verdicts = await check_records(volume, pages, target)
+        if any(verdict.condition is Condition.UNREADABLE for verdict in verdicts):
+            await load_superblock(volume.device)
+    except HalError as error:
+        tools.reads.park(volume.volume_id, error)
+        raise
+    tools.reads.praise(volume.volume_id)
+    return verdicts

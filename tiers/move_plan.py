@@ -35,6 +35,7 @@ class Obstacle(enum.StrEnum):
     ELSEWHERE = "it does not lie on that volume"
     ALL_SOUND = "both copies are sound"
     SOURCE = "its record cannot be read or fails its checks"
+    DEVICE = "the device that it lies on does not work now"
     TARGET = "no volume takes it now"
     WRITE = "it could not be written"
     READ_BACK = "what was written is not what is read back"

@@ -47,15 +47,17 @@ class MoveOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedVolume:
-    """A volume that takes no moves for a while.
+    """A volume that takes, or gives, no pages for a while.
 
     Attributes:
+        is_for_reads: Nothing is read from it for moves; else nothing is written to it.
         reason: What it said.
         until: When it is tried again, on trio's clock.
         failures: How often in a row it failed.
     """
 
     volume_id: VolumeId
+    is_for_reads: bool
     reason: str
     until: float
     failures: int
@@ -67,7 +69,7 @@ class BatchReport:
 
     Attributes:
         outcomes: One for each order, in their order.
-        parked: Volumes that take no moves now.
+        parked: Volumes that take or give no pages now.
         seconds: How long it took, on trio's clock.
     """
 

@@ -2,20 +2,18 @@
 
 Inside a tier the volume with the largest free share comes first, as with new bodies. One that is
 full, does not work, or is filled to the limit that the policy sets, is not asked; one that failed
-is parked, for twice as long each time in a row, so that a full or missing disk costs a try now and
+is left in peace for a while (`tiers.parking`), so that a full or missing disk costs a try now and
 then and comes back by itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
-from hal.errors import DeviceFull, HalError
+from hal.errors import HalError
 from hal.records import WriteStream
-from tiers.move_report import ParkedVolume
 from tiers.placement import VolumeRoom, rank_volumes
 
 if TYPE_CHECKING:
@@ -24,18 +22,9 @@ if TYPE_CHECKING:
     from hal.records import Extent, VolumeId
     from tiers.move_plan import TierMap
     from tiers.page_store import PageStore
+    from tiers.parking import Parking
 
-__all__ = ["PARKED_S_MAX", "PARKED_S_MIN", "MoveTargets"]
-
-PARKED_S_MIN = 5.0  # the same as for new bodies: what is only busy is back by then
-PARKED_S_MAX = 300.0  # somebody who mends a disk sees moves go on within minutes
-
-
-@dataclass(slots=True)
-class _Parked:
-    reason: str
-    until: float
-    failures: int
+__all__ = ["MoveTargets"]
 
 
 class MoveTargets:
@@ -44,12 +33,17 @@ class MoveTargets:
     Args:
         store: Whose volumes.
         tiers: Their tiers.
+        writes: Volumes that take nothing for a while.
+        reads: Volumes that give nothing out for a while, and so cannot be read back.
     """
 
-    def __init__(self, store: PageStore, tiers: TierMap) -> None:
+    def __init__(
+        self, store: PageStore, tiers: TierMap, *, writes: Parking, reads: Parking
+    ) -> None:
         self._store = store
         self._tiers = tiers
-        self._parked: dict[VolumeId, _Parked] = {}
+        self._writes = writes
+        self._reads = reads
         # Runs of two batches do not cut each other up.
         self._runs: dict[VolumeId, trio.Lock] = {
             volume.volume_id: trio.Lock() for volume in store.volumes
@@ -75,14 +69,14 @@ class MoveTargets:
             volume_id = volume.volume_id
             if volume.tier not in tiers or volume_id in avoided:
                 continue
-            parked = self._find_parked(volume_id)
-            if parked is not None:
-                refusals.append(f"volume {volume_id}: {parked.reason}")
+            reason = self._writes.find_reason(volume_id) or self._reads.find_reason(volume_id)
+            if reason is not None:
+                refusals.append(f"volume {volume_id}: {reason}")
                 continue
             try:
                 room = await volume.measure_capacity()
             except HalError as error:
-                self.park(volume_id, error)
+                self._writes.park(volume_id, error)
                 refusals.append(f"volume {volume_id}: {error}")
                 continue
             share = 1.0 - room.free_bytes / max(room.total_bytes, 1)
@@ -121,45 +115,10 @@ class MoveTargets:
                     length = lengths[len(extents)]
                     extents.append(await volume.reserve(length, stream=WriteStream.MOVES))
             except HalError as error:
-                self.park(volume_id, error)
+                self._writes.park(volume_id, error)
                 return extents, error
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await self._store.discard(extents)
                 raise
         return extents, None
-
-    def park(self, volume_id: VolumeId, error: HalError) -> None:
-        """Leave a volume in peace: what it said, and longer each time."""
-        known = self._parked.get(volume_id)
-        if known is not None and known.until > trio.current_time():
-            # One failure of a batch is as good as all that followed from it.
-            return
-        failures = 1 if known is None else known.failures + 1
-        rest_s = min(PARKED_S_MIN * 2.0 ** (failures - 1), PARKED_S_MAX)
-        self._parked[volume_id] = _Parked(
-            reason="full" if isinstance(error, DeviceFull) else str(error),
-            until=trio.current_time() + rest_s,
-            failures=failures,
-        )
-
-    def praise(self, volume_id: VolumeId) -> None:
-        """Take note that a volume took and kept records: its failures are past."""
-        self._parked.pop(volume_id, None)
-
-    def list_parked(self) -> tuple[ParkedVolume, ...]:
-        """Volumes that take nothing now, by id."""
-        return tuple(
-            ParkedVolume(
-                volume_id=volume_id,
-                reason=parked.reason,
-                until=parked.until,
-                failures=parked.failures,
-            )
-            for volume_id, parked in sorted(self._parked.items())
-            if parked.until > trio.current_time()
-        )
-
-    def _find_parked(self, volume_id: VolumeId) -> _Parked | None:
-        parked = self._parked.get(volume_id)
-        return parked if parked is not None and parked.until > trio.current_time() else None

@@ -25,8 +25,9 @@ from tiers.decisions import Action
 from tiers.move_batch import MoveBatch
 from tiers.move_items import BatchTools
 from tiers.move_plan import MovePlan, Obstacle, TierMap, plan_move
-from tiers.move_report import BatchReport, MoveOutcome, MoverStatistics
+from tiers.move_report import BatchReport, MoveOutcome, MoverStatistics, ParkedVolume
 from tiers.move_targets import MoveTargets
+from tiers.parking import Parking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,11 +94,13 @@ class Mover:
             tiers={volume.volume_id: volume.tier for volume in store.volumes},
             order=tuple(tier_order),
         )
-        self._targets = MoveTargets(store, self._tiers)
+        self._writes, self._reads = Parking(is_for_reads=False), Parking(is_for_reads=True)
         self._tools = BatchTools(
             store=store,
             ledger=ledger,
-            targets=self._targets,
+            targets=MoveTargets(store, self._tiers, writes=self._writes, reads=self._reads),
+            writes=self._writes,
+            reads=self._reads,
             buffers=buffers,
             throttle=throttle or NoThrottle(),
             transfers_max=transfers_max,
@@ -108,6 +111,7 @@ class Mover:
         self._suspension = ""
         self._tried = 0
         self._failed = 0
+        self._last_error = ""
         self._moved_pages: Counter[Action] = Counter()
         self._moved_bytes: Counter[Action] = Counter()
         self._copied_bytes: Counter[Action] = Counter()
@@ -174,7 +178,7 @@ class Mover:
         outcomes.update(batch.outcomes)
         report = BatchReport(
             outcomes=tuple(outcomes[number] for number in range(len(moves))),
-            parked=self._targets.list_parked(),
+            parked=self._list_parked(),
             seconds=trio.current_time() - began,
         )
         self._count(report)
@@ -192,9 +196,12 @@ class Mover:
             batches=self._batches,
             batch_seconds=self._batch_seconds,
             pages_under_way=len(self._under_way),
-            parked=self._targets.list_parked(),
+            parked=self._list_parked(),
             suspension=self._suspension,
         )
+
+    def _list_parked(self) -> tuple[ParkedVolume, ...]:
+        return (*self._writes.list_parked(), *self._reads.list_parked())
 
     def _plan(
         self, moves: Sequence[tuple[MoveOrder, MovablePage | None]]
@@ -222,7 +229,7 @@ class Mover:
             return Obstacle.UNDER_WAY, ""
         for place in (movable.page.extent, movable.shadow):
             if place is not None and place.volume_id not in self._tiers.tiers:
-                return Obstacle.SOURCE, f"volume {place.volume_id} is not open"
+                return Obstacle.DEVICE, f"volume {place.volume_id} is not open"
         return plan_move(order, movable, self._tiers), ""
 
     def _count(self, report: BatchReport) -> None:
@@ -232,8 +239,10 @@ class Mover:
             if outcome.obstacle is not None:
                 self._obstacles[outcome.obstacle] += 1
                 self._wasted_bytes += outcome.copied_bytes
-                self._tried += outcome.obstacle in _ERRORS
-                self._failed += outcome.obstacle in _ERRORS
+                if outcome.obstacle in _ERRORS:
+                    self._tried += 1
+                    self._failed += 1
+                    self._last_error = f"{outcome.obstacle.value} ({outcome.detail})"
                 continue
             assert outcome.flip is not None
             action = outcome.flip.entry.action
@@ -241,18 +250,14 @@ class Mover:
             self._moved_pages[action] += 1
             self._moved_bytes[action] += outcome.moved_bytes
             self._copied_bytes[action] += outcome.copied_bytes
-        self._judge(report)
+        self._judge()
 
-    def _judge(self, report: BatchReport) -> None:
+    def _judge(self) -> None:
         """Suspend everything where more than half of it fails."""
         if self._tried >= SUSPEND_PAGES and self._failed > SUSPEND_SHARE * self._tried:
-            last = next(
-                outcome for outcome in reversed(report.outcomes) if outcome.obstacle in _ERRORS
-            )
-            assert last.obstacle is not None
-            self._suspension = (
+            self._suspension = self._suspension or (
                 f"{self._failed} of the last {self._tried} pages could not be moved; "
-                f"the last one: {last.obstacle.value} ({last.detail})"
+                f"the last one: {self._last_error}"
             )
         if self._tried >= ERROR_WINDOW_PAGES:
             self._tried //= 2  # rounds down: the older half fades

@@ -19,6 +19,7 @@ from tiers.move_records import MoveEntry, MoveOrder, PageOwner
 from tiers.mover import Mover
 from tiers.page_store import PageStore, RecordIdentity
 from tiers.record_check import check_record
+from tiers.records import PageId
 from tiers.scrub_records import Condition
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from hal.device import Device
     from hal.records import Extent
+    from tiers.move_items import Throttle
     from tiers.move_report import BatchReport
     from tiers.ports import MoveLedger
     from tiers.records import StoredPage
@@ -132,6 +134,14 @@ class MoverBench:
         await check_places(self.store, self.ledger, self.written)
         assert self.buffers.statistics().outstanding_count == 0
 
+    async def check_reads(self) -> None:
+        """Every living page that is not in quarantine reads as it was written."""
+        ids = [PageId(body_id + index) for body_id, index in self.written]
+        for movable in (await self.ledger.find_pages(ids)).values():
+            page = movable.page
+            payload = await self.store.read_page(page, aligned(bytes(page.extent.length_bytes)))
+            assert payload == self.written[page.body_id, page.page_index].payload
+
     async def check_nothing_leaks(self) -> None:
         """Every block of the volumes belongs to a place that the ledger names."""
         named = set(self.ledger.list_extents())
@@ -158,8 +168,8 @@ async def check_places(
     sound: bool = True,
 ) -> int:
     """See `MoverBench.check`; how many pages were looked at."""
-    ids = [body_id + index for body_id, index in written]
-    found = await ledger.find_pages(ids, with_quarantined=True)  # type: ignore[arg-type]
+    ids = [PageId(body_id + index) for body_id, index in written]
+    found = await ledger.find_pages(ids, with_quarantined=True)
     for movable in found.values():
         page = movable.page
         expected = written[page.body_id, page.page_index]
@@ -194,6 +204,7 @@ async def open_bench(
     ledger: MemoryMoveLedger | None = None,
     formats: bool = True,
     transfers_max: int = 4,
+    throttle: Throttle | None = None,
 ) -> MoverBench:
     """A bench over devices: the first of tier `ssd`, the others of tier `hdd`."""
     volumes = [
@@ -219,6 +230,7 @@ async def open_bench(
         tier_order=TIERS,
         now_us=lambda: next(clock),
         transfers_max=transfers_max,
+        throttle=throttle,
         on_suspect=suspects.append,
     )
     return MoverBench(store=store, ledger=ledger, mover=mover, buffers=buffers, suspects=suspects)
