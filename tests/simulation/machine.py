@@ -179,12 +179,11 @@ class Machine(RuleBasedStateMachine):
 
     @classmethod
     def open(cls, resources: ExitStack, *, is_on_files: bool = True) -> None:
-        """Make what all runs share.
+        """Make what all runs share. A history depends on nothing but its draws: no threads.
 
         Args:
             resources: What ends with it.
-            is_on_files: Whether the catalog lies in files and is worked on in threads, as in a
-                server; without, a history depends on nothing but its draws.
+            is_on_files: Whether the catalog lies in files, as in a server.
         """
         shelf = _shelf()
         cls.tally = Tally()
@@ -195,7 +194,7 @@ class Machine(RuleBasedStateMachine):
             cls._make_home = staticmethod(
                 lambda _directory: MemoryHome(shelf.image, shelf.database)
             )
-            resources.enter_context(threads_in_place())
+        resources.enter_context(threads_in_place())
         cls.loop = resources.enter_context(SteppedLoop())
 
     def destroy(self) -> None:

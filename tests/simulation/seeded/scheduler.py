@@ -62,8 +62,12 @@ async def _run_in_place(
     function: Callable[[*Ts], T],
     *arguments: *Ts,
     limiter: trio.CapacityLimiter | None = None,
+    abandon_on_cancel: bool = False,
 ) -> T:
-    """As `trio.to_thread.run_sync`: cancellable before the thread has begun, and not after."""
+    """As `trio.to_thread.run_sync`: cancellable before the thread has begun, and not after.
+
+    It is over before anybody could abandon it.
+    """
     assert limiter is not None, "every thread of the product has a named limiter"
     async with limiter:
         result = function(*arguments)
