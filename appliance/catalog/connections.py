@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import psycopg
-from psycopg import IsolationLevel
 from sqlalchemy import create_engine, event, make_url
 from sqlalchemy.pool import QueuePool
 
@@ -295,6 +293,10 @@ def _sqlite_engine(
 def _postgres_engine(
     url: URL, *, connections: int, is_writer: bool, application: str = SERVER_APPLICATION
 ) -> Engine:
+    # A tenth of a second to load, which a start on SQLite has no use for.
+    import psycopg  # noqa: PLC0415
+    from psycopg import IsolationLevel  # noqa: PLC0415
+
     # A reader sees one snapshot for its whole unit; a writer sees, statement by statement, what
     # others committed before it got the tenant's lock.
     level = IsolationLevel.READ_COMMITTED if is_writer else IsolationLevel.REPEATABLE_READ

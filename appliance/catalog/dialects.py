@@ -7,6 +7,9 @@
   the exact quotas need in any case. One lock for everything of a tenant, taken first, leaves two
   batches nothing to take in opposite orders; a lock per key would.
 - **Errors.** Which failure of a driver is a lost conflict, and which one ends the transaction.
+
+psycopg is not imported here: it takes a tenth of a second to load, which a start on SQLite has no
+use for. Its errors are known by their SQLSTATE.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import functools
 import sqlite3
 from typing import TYPE_CHECKING
 
-from psycopg import errors as postgres_errors
 from sqlalchemy import Text, bindparam, cast, exc, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -60,6 +62,13 @@ _STORE_SETTING = {
         index_elements=["name"], set_={"value": cast(_postgres_setting.excluded.value, Text)}
     ),
 }
+
+# SQLSTATE. Source: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes"
+_POSTGRES_CONFLICTS = frozenset({"40001", "40P01", "55P03"})
+"""Serialization failure, deadlock detected, lock not available."""
+_POSTGRES_DISK_FULL = "53100"
+_POSTGRES_DAMAGED = frozenset({"XX001", "XX002"})
+"""Data corrupted, index corrupted."""
 
 # What a unit may meet by its own doing: its savepoint is rolled back and the others go on.
 _OWN_FAULTS = (exc.IntegrityError, exc.DataError, exc.ProgrammingError, exc.NotSupportedError)
@@ -120,14 +129,7 @@ def _make_adding(name: str, dialect: str) -> Executable:
 
 def is_conflict(error: BaseException) -> bool:
     """True where the transaction lost against another one and may be run again from its start."""
-    return isinstance(error, exc.DBAPIError) and isinstance(
-        error.orig,
-        (
-            postgres_errors.SerializationFailure,
-            postgres_errors.DeadlockDetected,
-            postgres_errors.LockNotAvailable,
-        ),
-    )
+    return isinstance(error, exc.DBAPIError) and _sqlstate(error) in _POSTGRES_CONFLICTS
 
 
 def is_connection_lost(error: BaseException) -> bool:
@@ -145,7 +147,7 @@ def is_full(error: BaseException) -> bool:
         return False
     if isinstance(error.orig, sqlite3.Error):
         return _primary_code(error.orig) == sqlite3.SQLITE_FULL
-    return isinstance(error.orig, postgres_errors.DiskFull)
+    return _sqlstate(error) == _POSTGRES_DISK_FULL
 
 
 def is_transaction_lost(error: BaseException) -> bool:
@@ -168,9 +170,15 @@ def translate(error: exc.DBAPIError) -> CatalogError:
                 return CatalogBusy(str(error.orig))
             case _:
                 return CatalogUnavailable(str(error.orig))
-    if isinstance(error.orig, (postgres_errors.DataCorrupted, postgres_errors.IndexCorrupted)):
+    if _sqlstate(error) in _POSTGRES_DAMAGED:
         return CatalogDamaged(str(error.orig))
     return CatalogUnavailable(str(error.orig))
+
+
+def _sqlstate(error: exc.DBAPIError) -> str | None:
+    """What PostgreSQL's server said; None of SQLite, and of what the driver itself raises."""
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    return state
 
 
 def _primary_code(error: sqlite3.Error) -> int:

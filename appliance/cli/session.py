@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import click
 
 from appliance.admin.documents import encode_document
-from appliance.cli.client import AdminClient
 from appliance.settings_file import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from appliance.cli.client import AdminClient
     from appliance.settings import Settings
 
 __all__ = [
@@ -63,6 +63,9 @@ class Session:
 
     def open_client(self) -> AdminClient:
         """A client of the server that is meant."""
+        # With httpx, which `serve` and whatever works without a server need not wait for.
+        from appliance.cli.client import AdminClient  # noqa: PLC0415
+
         return AdminClient(self.find_socket())
 
     def find_socket(self) -> Path:
