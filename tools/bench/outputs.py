@@ -46,7 +46,7 @@ class OutputUnclear(Exception):
     def __init__(self, program: str, reason: str, text: str) -> None:
         self.program = program
         self.shown = text[-600:]
-        super().__init__(f"{program}: {reason}\n{self.shown}")
+        super().__init__(f"{program}: {reason}: {self.shown}" if text else f"{program}: {reason}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def parse_wrk(text: str) -> WrkResult:
     record = _last_object("wrk", text)
     requests = _number("wrk", record, "requests")
     if requests <= 0:
-        raise OutputUnclear("wrk", "no request was answered", text)
+        raise OutputUnclear("wrk", "no request was answered", "")
     exhausted_us = _number("wrk", record, "exhausted_us")
     is_exhausted = exhausted_us > 0
     taken_us = (

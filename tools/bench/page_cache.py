@@ -7,6 +7,8 @@ that opens files gets those for nothing, which is to its advantage.
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import time
 from typing import TYPE_CHECKING
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["StillCached", "evict_tree"]
 
 _SAMPLES = 50  # files that are looked at after an eviction, spread over all
-_PROBE_BYTES = 4096
 _ATTEMPTS, _PAUSE_S = 10, 0.2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+_libc.mincore.restype = ctypes.c_int
 
 
 class StillCached(Exception):
@@ -57,14 +62,30 @@ def _evict(path: Path) -> None:
 
 
 def is_cached(path: Path) -> bool:
-    """Whether the first block of a file is in the page cache; False for an empty file.
+    """Whether any page of a file is in the page cache; False for an empty file.
 
-    Source: preadv2(2), `RWF_NOWAIT`: fails with EAGAIN where the read would need the device.
+    By looking only: a read that must not wait (`RWF_NOWAIT`) would set off the kernel's read-ahead.
+
+    Source: mincore(2).
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.preadv(descriptor, [bytearray(_PROBE_BYTES)], 0, os.RWF_NOWAIT) > 0
-    except BlockingIOError:
-        return False
+        size = os.fstat(descriptor).st_size
+        if size == 0:
+            return False
+        # Writable only because ctypes asks for it; private, so that nothing could reach the file.
+        memory = mmap.mmap(
+            descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
+        )
     finally:
         os.close(descriptor)
+    with memory:
+        pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+        first = ctypes.c_char.from_buffer(memory)
+        try:
+            if _libc.mincore(ctypes.addressof(first), size, pages) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(path))
+        finally:
+            del first  # the mapping cannot be closed while it is borrowed
+        return any(page & 1 for page in pages)

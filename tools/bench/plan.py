@@ -13,7 +13,7 @@ from tests.client.raw import Credentials
 from tools.bench.generators import RunVoid, run_curl, run_wrk
 from tools.bench.records import MIB
 from tools.bench.requests import Presigner, write_list
-from tools.bench.servers import OurServer
+from tools.bench.servers import OurServer, ask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,7 @@ __all__ = [
     "PREPARING_S_MAX",
     "Plan",
     "Scenario",
+    "ask_first",
     "credentials_of",
     "key_path",
     "put_large",
@@ -138,6 +139,18 @@ def put_large(
         signer.presign("PUT", key_path(access, prefix, index), body=body) for index in range(count)
     ]
     return run_curl(access, requests, connections=connections, seconds_max=None)
+
+
+def ask_first(access: Access, prefix: str, *, count: int) -> None:
+    """Asks for the heads of large objects once, outside the clock.
+
+    The peer makes an object's hash when it is first asked for, reading all of it, and remembers
+    it: one such read of a GiB would be most of what a sample of ranges measures.
+    """
+    for index in range(count):
+        answer = ask(access, "HEAD", key_path(access, prefix, index))
+        if answer.status != 200:
+            raise RunVoid(f"what was put is not there: {answer}")
 
 
 def require_cold(sample: Sample) -> None:

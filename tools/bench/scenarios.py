@@ -18,6 +18,7 @@ from tools.bench.plan import (
     PREPARING_S_MAX,
     Plan,
     Scenario,
+    ask_first,
     key_path,
     put_large,
     require_cold,
@@ -61,6 +62,7 @@ class DownloadScenario:
             count=workload.objects,
             size_bytes=workload.size_bytes,
         )
+        ask_first(server.access, "g", count=workload.objects)
 
     def run(self, server: MeasuredServer, *, connections: int, number: int) -> Sample:
         """See `Scenario`."""

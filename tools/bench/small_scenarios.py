@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tools.bench.generators import RunVoid
 from tools.bench.plan import (
+    ask_first,
     credentials_of,
     key_path,
     put_large,
@@ -49,6 +50,7 @@ class ReadScenario:
             self._plan.populate(access, "r", count=workload.objects, size_bytes=workload.size_bytes)
             return
         put_large(self._plan, access, "r", count=1, size_bytes=workload.object_bytes)
+        ask_first(access, "r", count=1)
 
     def run(self, server: MeasuredServer, *, connections: int, number: int) -> Sample:
         """See `Scenario`."""
