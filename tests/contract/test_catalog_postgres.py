@@ -10,6 +10,7 @@ from tests.contract.catalog_commit import CommitContract
 from tests.contract.catalog_damage import DamageContract
 from tests.contract.catalog_listings import ListingContract
 from tests.contract.catalog_manifests import ManifestContract
+from tests.contract.catalog_owners import OwnerContract
 from tests.contract.catalog_policies import PolicyContract
 from tests.contract.catalog_quota import QuotaContract
 from tests.contract.catalog_rebuild import RebuildContract
@@ -49,6 +50,10 @@ class TestManifests(OnPostgres, ManifestContract):
 
 
 class TestCapacity(OnPostgres, CapacityContract):
+    pass
+
+
+class TestOwners(OnPostgres, OwnerContract):
     pass
 
 
