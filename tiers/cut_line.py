@@ -1,31 +1,46 @@
 """The coldest pages of a tier, kept in order as pages come, warm up, cool down and leave.
 
-A histogram of priorities: a bucket is a sixteenth of a half-life, and holds its pages in the order
-in which they got there. Nothing is ranked anew on an access; an access moves one page from a bucket
-to another.
+A histogram of priorities: a bucket is a sixteenth of a half-life. Each row, a page of the caller's,
+is in one bucket or in none. Nothing is ranked anew on an access; an access moves one row from a
+bucket to another, and a batch of accesses moves many.
+
+Which rows are in the lowest buckets is kept in a short queue and looked up in the column when that
+has run out, so that a row costs four bytes here. Within a bucket those come first that have been
+there longest, as far as the queue has seen them come.
 
 Between accesses a priority can only fall towards its long-term part, because the short scale
-fades (`tiers.decisions.priority_of`). So a bucket is an upper bound, and `visit` names a few pages
-a call, round and round, for the caller to enter again with what they are worth by now.
+fades (`tiers.decisions.priority_of`). So a bucket is an upper bound until the row is entered again.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tiers.heat_columns import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CutLine", "CutLineStatistics"]
+    from tiers.heat_columns import Column
 
-LOWEST_PRIORITY = (
-    -1e9
-)  # of a page without any heat; half-lives since the epoch are millions at most
+__all__ = ["BUCKETS_PER_HALF_LIFE", "LOWEST_PRIORITY", "CutLine", "CutLineStatistics"]
+
+LOWEST_PRIORITY = -1e6
+"""Of a page without any heat; of one with heat it is above -200,000."""
 BUCKETS_PER_HALF_LIFE = 16  # 4.4 % of heat: finer than any hysteresis, coarse enough to be few
+
+_NO_BUCKET = 2**31 - 1
+_QUEUE_ROWS_MIN = 256
+_QUEUE_ROWS_MAX = 16_384  # of 10^7 rows they are found in a hundredth of a second
+_QUEUE_SHARE = 64  # of the rows are queued at once
+_QUEUE_STALE_MAX = 8  # times as many entries as were queued: then most of them are void
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,114 +53,235 @@ class CutLineStatistics:
 
     pages: int
     buckets: int
-    total_bytes: int
+    total_units: int
     cut: float
 
 
 class CutLine:
-    """Pages of one tier by priority. Pages are any small integers of the caller's."""
+    """Rows of one tier by priority. Sizes are in units of the caller's."""
 
     def __init__(self) -> None:
-        self._buckets: dict[int, dict[int, int]] = {}
-        self._bucket_bytes: dict[int, int] = {}
-        self._bucket_of: dict[int, int] = {}
-        self._order: list[int] = []  # heap of bucket numbers, each with or without pages by now
-        self._round: deque[int] = deque()
-        self._is_in_round: set[int] = set()
-        self._total_bytes = 0
+        self._bucket_of = array("i")
+        self._counts: dict[int, int] = {}
+        self._units: dict[int, int] = {}
+        self._order: list[int] = []  # heap of bucket numbers, each with or without rows by now
+        self._total_units = 0
+        self._total_count = 0
+        # Every row in a bucket below the frontier has an entry (bucket, turn, row) in the queue
+        # that names its bucket; other entries are void or beyond it.
+        self._queue: list[tuple[int, int, int]] = []
+        self._queue_max = 0
+        self._frontier = -_NO_BUCKET
+        self._turn = 0
 
     def __len__(self) -> int:
-        return len(self._bucket_of)
+        return self._total_count
 
     def statistics(self) -> CutLineStatistics:
-        """Counts and the lowest priority there is."""
+        """Counts and the cut."""
         return CutLineStatistics(
-            pages=len(self._bucket_of),
-            buckets=len(self._buckets),
-            total_bytes=self._total_bytes,
+            pages=self._total_count,
+            buckets=len(self._counts),
+            total_units=self._total_units,
             cut=self.find_lowest(),
         )
 
-    def enter(self, page: int, priority: float, size_bytes: int) -> None:
-        """Put a page where its priority belongs, wherever it was before."""
-        bucket = _find_bucket(priority)
-        before = self._bucket_of.get(page)
+    @property
+    def nbytes(self) -> int:
+        """Memory of the column; the queue is bounded."""
+        return self._bucket_of.itemsize * len(self._bucket_of)
+
+    def grow(self, rows: int) -> None:
+        """Have room for so many rows; the new ones are in no bucket."""
+        self._bucket_of.extend([_NO_BUCKET] * (rows - len(self._bucket_of)))
+
+    def holds(self, row: int) -> bool:
+        """Whether the row is in a bucket."""
+        return self._bucket_of[row] != _NO_BUCKET
+
+    def enter(self, row: int, priority: float, units: int) -> None:
+        """Put a row where its priority belongs, wherever it was before."""
+        priority = max(priority, LOWEST_PRIORITY)
+        bucket = math.floor(priority * BUCKETS_PER_HALF_LIFE)
+        before = self._bucket_of[row]
         if before == bucket:
             return
-        if before is None:
-            if page not in self._is_in_round:
-                self._round.append(page)
-                self._is_in_round.add(page)
-            self._total_bytes += size_bytes
+        if before == _NO_BUCKET:
+            self._put_in(bucket, 1, units)
         else:
-            self._take_out(page, before)
-        self._bucket_of[page] = bucket
-        pages = self._buckets.get(bucket)
-        if pages is None:
-            self._buckets[bucket] = {page: size_bytes}
-            self._bucket_bytes[bucket] = size_bytes
+            self._move(before, bucket, units)
+        self._bucket_of[row] = bucket
+        if bucket < self._frontier:
+            self._queue_up(row, bucket)
+
+    def enter_many(self, rows: Column, priorities: Column, units: Column) -> None:
+        """The same for many rows at once, each of them once.
+
+        Args:
+            rows: int64.
+            priorities: float64, no infinities.
+            units: Their sizes, int64.
+        """
+        scaled = pc.multiply(pc.max_element_wise(priorities, LOWEST_PRIORITY), _PER_HALF_LIFE)
+        buckets = pc.cast(pc.floor(scaled), pa.int32())
+        befores = pc.take(_view(self._bucket_of), rows)
+        is_moved = pc.not_equal(buckets, befores)
+        rows, units = pc.filter(rows, is_moved), pc.filter(units, is_moved)
+        buckets, befores = pc.filter(buckets, is_moved), pc.filter(befores, is_moved)
+        for bucket, count, size in _sum_units(befores, units):
+            if bucket != _NO_BUCKET:
+                self._take_out(bucket, count, size)
+        for bucket, count, size in _sum_units(buckets, units):
+            self._put_in(bucket, count, size)
+        column, frontier = self._bucket_of, self._frontier
+        for row, bucket in zip(values_of(rows, "q"), values_of(buckets, "i"), strict=True):
+            column[row] = bucket
+            if bucket < frontier:
+                self._queue_up(row, bucket)
+
+    def leave(self, row: int, units: int) -> None:
+        """Take a row out that is there."""
+        self._take_out(self._bucket_of[row], 1, units)
+        self._bucket_of[row] = _NO_BUCKET
+
+    def _move(self, before: int, bucket: int, units: int) -> None:
+        counts, sizes = self._counts, self._units
+        left = counts[before] - 1
+        if left:
+            counts[before] = left
+            sizes[before] -= units
+        else:
+            del counts[before], sizes[before]
+        if bucket in counts:
+            counts[bucket] += 1
+            sizes[bucket] += units
+        else:
+            counts[bucket] = 1
+            sizes[bucket] = units
             heapq.heappush(self._order, bucket)
+
+    def _put_in(self, bucket: int, count: int, units: int) -> None:
+        self._total_count += count
+        self._total_units += units
+        if bucket in self._counts:
+            self._counts[bucket] += count
+            self._units[bucket] += units
         else:
-            pages[page] = size_bytes
-            self._bucket_bytes[bucket] += size_bytes
+            self._counts[bucket] = count
+            self._units[bucket] = units
+            heapq.heappush(self._order, bucket)
 
-    def leave(self, page: int) -> None:
-        """Forget a page that is there."""
-        self._total_bytes -= self._take_out(page, self._bucket_of.pop(page))
-
-    def _take_out(self, page: int, bucket: int) -> int:
-        pages = self._buckets[bucket]
-        size_bytes = pages.pop(page)
-        self._bucket_bytes[bucket] -= size_bytes
-        if not pages:
-            del self._buckets[bucket], self._bucket_bytes[bucket]
-        return size_bytes
+    def _take_out(self, bucket: int, count: int, units: int) -> None:
+        self._total_count -= count
+        self._total_units -= units
+        left = self._counts[bucket] - count
+        if left:
+            self._counts[bucket] = left
+            self._units[bucket] -= units
+        else:
+            assert self._units[bucket] == units
+            del self._counts[bucket], self._units[bucket]
 
     def find_lowest(self) -> float:
-        """The lower end of the lowest bucket with pages; -inf where there are none."""
-        while self._order and self._order[0] not in self._buckets:
+        """The lower end of the lowest bucket with rows; -inf where there are none."""
+        while self._order and self._order[0] not in self._counts:
             heapq.heappop(self._order)
         return self._order[0] / BUCKETS_PER_HALF_LIFE if self._order else -math.inf
 
-    def find_cut(self, wanted_bytes: int) -> float:
-        """The lower end of the bucket that the last of the `wanted_bytes` coldest bytes are in.
+    def find_cut(self, wanted_units: int) -> float:
+        """The lower end of the bucket that the last of the `wanted_units` coldest units are in.
 
         Returns:
-            -inf where there are no pages; the hottest bucket's where all of them are fewer bytes.
+            -inf where there are no rows; the hottest bucket's where all of them are fewer units.
         """
         lowest = self.find_lowest()
         if lowest == -math.inf:
             return lowest
         # Most pages are small against what the lowest bucket holds.
         bucket = self._order[0]
-        left = wanted_bytes - self._bucket_bytes[bucket]
+        left = wanted_units - self._units[bucket]
         if left > 0:
-            for bucket in sorted(self._buckets)[1:]:
-                left -= self._bucket_bytes[bucket]
+            for bucket in sorted(self._units)[1:]:
+                left -= self._units[bucket]
                 if left <= 0:
                     break
         return bucket / BUCKETS_PER_HALF_LIFE
 
+    def percentile_of(self, priority: float) -> float:
+        """Share of the rows, 0 to 1, in lower buckets than a row of that priority is in."""
+        bucket = math.floor(max(priority, LOWEST_PRIORITY) * BUCKETS_PER_HALF_LIFE)
+        below = sum(count for number, count in self._counts.items() if number < bucket)
+        return below / self._total_count if self._total_count else 0.0
+
     def iter_coldest(self) -> Iterator[int]:
-        """Pages, coldest bucket first, within a bucket the longest there first.
+        """Rows, coldest bucket first, each once.
 
-        The caller may not enter or remove pages while it iterates.
+        The caller may not enter or take out rows while it iterates.
         """
-        for bucket in sorted(self._buckets):
-            yield from self._buckets[bucket]
+        seen: set[int] = set()
+        taken: list[tuple[int, int, int]] = []
+        try:
+            while len(seen) < self._total_count:
+                if not self._queue:
+                    self._fill_queue(4 * len(seen))
+                entry = heapq.heappop(self._queue)
+                row = entry[2]
+                if self._bucket_of[row] == entry[0] and row not in seen:
+                    seen.add(row)
+                    taken.append(entry)
+                    yield row
+        finally:
+            for entry in taken:
+                if self._bucket_of[entry[2]] == entry[0]:
+                    heapq.heappush(self._queue, entry)
 
-    def visit(self, count: int) -> list[int]:
-        """The next pages in turn, at most `count`; each comes once a round."""
-        found: list[int] = []
-        for _ in range(min(count, len(self._round))):
-            page = self._round.popleft()
-            if page in self._bucket_of:
-                self._round.append(page)
-                found.append(page)
-            else:
-                self._is_in_round.discard(page)
-        return found
+    def _queue_up(self, row: int, bucket: int) -> None:
+        self._turn += 1
+        heapq.heappush(self._queue, (bucket, self._turn, row))
+        if len(self._queue) > self._queue_max:
+            self._queue = []
+            self._frontier = -_NO_BUCKET
+
+    def _fill_queue(self, rows_least: int) -> None:
+        """Look up the coldest rows, `rows_least` of them or as many as are queued at once."""
+        wanted = min(max(self._total_count // _QUEUE_SHARE, _QUEUE_ROWS_MIN), _QUEUE_ROWS_MAX)
+        wanted = max(wanted, rows_least)
+        column = _view(self._bucket_of)
+        count = 0
+        last = -_NO_BUCKET
+        for last in sorted(self._counts):
+            count += self._counts[last]
+            if count >= wanted:
+                break
+        # Where the last bucket alone holds far more than are wanted, a part of it will do.
+        is_part = count > 4 * wanted
+        self._frontier = last if is_part else last + 1
+        rows = _find_rows(pc.less(column, pa.scalar(self._frontier, pa.int32())))
+        queue = [(self._bucket_of[row], self._turn, row) for row in rows]
+        if is_part:
+            more = _find_rows(pc.equal(column, pa.scalar(last, pa.int32())))
+            queue += [(last, self._turn, row) for row in more[: wanted - len(queue)]]
+        self._turn += 1
+        heapq.heapify(queue)
+        self._queue = queue
+        self._queue_max = _QUEUE_STALE_MAX * max(len(queue), _QUEUE_ROWS_MIN)
 
 
-def _find_bucket(priority: float) -> int:
-    return math.floor(max(priority, LOWEST_PRIORITY) * BUCKETS_PER_HALF_LIFE)
+_PER_HALF_LIFE = float(BUCKETS_PER_HALF_LIFE)
+
+
+def _find_rows(is_chosen: Column) -> memoryview:
+    return values_of(pc.cast(pc.indices_nonzero(is_chosen), pa.int64()), "q")
+
+
+def _sum_units(buckets: Column, units: Column) -> Iterator[tuple[int, int, int]]:
+    """Each bucket once, with its rows and their units."""
+    table = pa.table({"bucket": buckets, "units": units})
+    sums = table.group_by("bucket", use_threads=False)
+    for entry in sums.aggregate([("units", "count"), ("units", "sum")]).to_pylist():
+        yield entry["bucket"], entry["units_count"], entry["units_sum"]
+
+
+def _view(column: array[int]) -> Column:
+    viewed: Column = pa.Array.from_buffers(pa.int32(), len(column), [None, pa.py_buffer(column)])
+    return viewed

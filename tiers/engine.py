@@ -1,11 +1,11 @@
 """The decisions of `tiers.decisions` over a stream of reads and writes, for one pair of tiers.
 
-Everything that the decisions need to remember is here: heat, the ghost ring, the cut line, who came
-when, the breaker. No clock, no I/O: whoever drives it says what time it is and performs what it is
-told. The simulator replays traces through it; promotion in the server is the same call.
+What the decisions need to remember is a `FastTier` and a `HeatTable`, as in a server. Here every
+decision is carried out at once and never fails: the simulator replays traces through this, and the
+shadows of `tiers.profile_tuner` are this. No I/O and no clock of its own.
 
 Promotion is decided at each read and never in epochs. Demotion makes room from the high to the low
-mark, coldest pages first, and is returned as a list for `tiers.runs` to put in order.
+mark, coldest pages first.
 
 Invariant: the bytes on the fast tier never exceed its size.
 """
@@ -17,11 +17,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tiers.breaker import Breaker
-from tiers.cut_line import CutLine
 from tiers.decisions import (
-    MOVES_PER_DAY_MAX,
     Action,
-    DemotionFacts,
     PromotionFacts,
     Reason,
     TierFill,
@@ -29,19 +26,17 @@ from tiers.decisions import (
     judge_demotion,
     judge_promotion,
     order_drain,
-    priority_of,
 )
-from tiers.ghost_ring import Ghost, GhostRing
-from tiers.temperature import combine_levels
+from tiers.fast_tier import BALANCED, FastTier
+from tiers.heat_table import HeatTable, HeatUnit
+from tiers.temperature import HeatScale
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
-
+    from tiers.decisions import DrainOrder
     from tiers.policy import Demote, Promote
+    from tiers.temperature import Lots
 
 __all__ = [
-    "BALANCED",
-    "SHORT_SHARE",
     "EngineStatistics",
     "HeatClock",
     "Move",
@@ -51,14 +46,8 @@ __all__ = [
 
 LONG_TURNS = 16.0
 """Long half-life under `auto`, in turns: reads of as many pages as the fast tier holds."""
-SHORT_SHARE = 1 / 32
-"""Short half-life of the long one; half a turn under `auto`."""
-BALANCED = 4.0
-"""Weight of the short scale where nothing has been learned of the traffic."""
-
 VISITS_PER_READ = 3  # pages whose fading is noted per read: a round in a third of a turn
 DAY_S = 86_400.0
-COPIES_REMEMBERED_MAX = 1 << 20  # pages; a page that is forgotten may move once more that day
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,18 +62,15 @@ class HeatClock:
     half_life_s: float | None
     turn_pages: float
 
-    def positions(self, *, now: float, reads: int) -> tuple[float, float]:
-        """Short and long half-lives since the epochs.
+    @property
+    def unit(self) -> HeatUnit:
+        """What it counts in."""
+        return HeatUnit.READS if self.half_life_s is None else HeatUnit.SECONDS
 
-        Args:
-            now: Seconds.
-            reads: Counted so far.
-        """
-        if self.half_life_s is not None:
-            long = now / self.half_life_s
-        else:
-            long = reads / (LONG_TURNS * self.turn_pages)
-        return long / SHORT_SHARE, long
+    @property
+    def half_life(self) -> float:
+        """Of the long scale, in the unit."""
+        return LONG_TURNS * self.turn_pages if self.half_life_s is None else self.half_life_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +98,7 @@ class Outcome:
     moves: tuple[Move, ...] = ()
 
 
-@dataclass(slots=True)
-class _Resident:
-    size_bytes: int
-    short_level: float
-    arrived_at: float | None
-    written_at: float | None
-    has_shadow: bool
-    was_read: bool
+_HIT = Outcome(is_hit=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +123,8 @@ class TieringEngine:
         promote: What opens it to pages.
         demote: What drains it.
         clock: In what heat fades.
+        lots: For the rounding of heat.
         short_weight: Of the short scale.
-        long_levels: Levels of all pages on the long scale, read and written; None keeps them in a
-            dict, which is for a simulation: a server has a column of four bytes a page.
     """
 
     def __init__(
@@ -156,34 +134,31 @@ class TieringEngine:
         promote: Promote,
         demote: Demote,
         clock: HeatClock,
+        lots: Lots,
         short_weight: float = BALANCED,
-        long_levels: MutableMapping[int, float] | None = None,
     ) -> None:
         assert total_bytes > 0
-        self._total_bytes = total_bytes
         self._promote = promote
         self._demote = demote
-        self._clock = clock
-        self._weight_log = math.log2(short_weight) if short_weight else -math.inf
-        self._residents: dict[int, _Resident] = {}
-        self._long: MutableMapping[int, float] = {} if long_levels is None else long_levels
-        self._copies: dict[int, tuple[float, ...]] = {}
-        self._ghosts = GhostRing(int(promote.ghost * total_bytes))
-        self.cut_line = CutLine()
+        self._counts_reads = clock.unit is HeatUnit.READS
+        self.tier = FastTier(
+            HeatTable(HeatScale(epoch=0.0, half_life=clock.half_life), lots=lots, unit=clock.unit),
+            total_bytes=total_bytes,
+            ghost_bytes=int(promote.ghost * total_bytes),
+            lots=lots,
+            short_weight=short_weight,
+            has_large_pages=True,
+        )
         self.breaker = Breaker(half_life_s=DAY_S, least_bytes=total_bytes // 100)
-        self._used_bytes = 0
-        self._dirty_bytes = 0
         self._reads = 0
         self._counts = dict.fromkeys(Action, 0)
-        self._short_position = 0.0
-        self._long_position = 0.0
 
     def statistics(self) -> EngineStatistics:
         """Counts."""
         return EngineStatistics(
-            residents=len(self._residents),
-            used_bytes=self._used_bytes,
-            dirty_bytes=self._dirty_bytes,
+            residents=len(self.tier),
+            used_bytes=self.tier.used_bytes,
+            dirty_bytes=self.tier.dirty_bytes,
             reads=self._reads,
             promotions=self._counts[Action.PROMOTE],
             demotions=self._counts[Action.DEMOTE],
@@ -191,163 +166,110 @@ class TieringEngine:
             premigrations=self._counts[Action.PREMIGRATE],
         )
 
-    @property
-    def short_weight(self) -> float:
-        """Weight of the short scale."""
-        return math.exp2(self._weight_log)
-
     def weigh_short(self, weight: float) -> None:
         """Change the weight of the short scale; pages take their new places as they are visited."""
-        self._weight_log = math.log2(weight) if weight else -math.inf
+        self.tier.short_weight = weight
 
     def is_resident(self, page: int) -> bool:
         """Whether the page is on the fast tier."""
-        return page in self._residents
+        return page in self.tier
 
     def read(self, page: int, size_bytes: int, *, now: float, weight: float = 1.0) -> Outcome:
         """Note a read and decide about the page.
 
         Args:
             page: Any id; the same for the same page.
-            size_bytes: Of its record.
+            size_bytes: Of its record, a multiple of 4 KiB.
             now: Seconds; a clock that jumps back makes waiting times longer, nothing else.
             weight: 0 to 1; 0 for a read that says nothing (`tiers.scan_filter`).
         """
-        resident = self._residents.get(page)
         if weight <= 0.0:
-            if resident is not None:
-                return Outcome(is_hit=True)
+            if page in self.tier:
+                return _HIT
             verdict = Verdict(action=Action.STAY, reason=Reason.SEQUENTIAL, priority=math.nan)
             return Outcome(is_hit=False, verdict=verdict)
         self._advance(now)
-        known = page in self._long
-        self._warm(page, math.log2(weight))
-        if resident is not None:
-            resident.was_read = True
-            resident.short_level = combine_levels(
-                resident.short_level, self._short_position + math.log2(weight)
-            )
-            self._place(page, resident)
-            return Outcome(is_hit=True)
-        return self._consider(page, size_bytes, now=now, weight=weight, is_known=known)
+        if self.tier.note_read(page, weight):
+            return _HIT
+        return self._consider(page, size_bytes, now=now, weight=weight)
 
     def write(self, page: int, size_bytes: int, *, now: float, weight: float = 1.0) -> Outcome:
         """Note that a page was written: to the fast tier if it fits, else to the slow one.
 
         A rewritten page is another page that takes the old one's place.
         """
-        if page in self._residents:
-            self._remove(page)
-        self._ghosts.take(page)
+        if page in self.tier:
+            self.tier.remove(page)
+        self.tier.forget(page)
         self._advance(now)
-        if weight > 0.0:
-            self._warm(page, math.log2(weight))
-        limit = int(self._promote.stop_above * self._total_bytes)
         moves = self._make_room(size_bytes, ceiling=math.inf, now=now)
-        if self._used_bytes + size_bytes > limit:
+        limit = int(self._promote.stop_above * self.tier.total_bytes)
+        if self.tier.used_bytes + size_bytes > limit:
+            if weight > 0.0:
+                self.tier.note_spilled(page, weight)
             verdict = Verdict(action=Action.STAY, reason=Reason.FULL, priority=math.nan)
             return Outcome(is_hit=False, verdict=verdict, moves=tuple(moves))
-        level = self._short_position + math.log2(weight) if weight > 0.0 else -math.inf
-        self._add(page, _Resident(size_bytes, level, None, now, has_shadow=False, was_read=False))
+        self.tier.add(page, size_bytes, arrived_at=None, written_at=now, has_shadow=False)
+        if weight > 0.0:
+            self.tier.note_write(page, weight)
         return Outcome(is_hit=False, moves=tuple(moves))
 
     def premigrate(self) -> list[Move]:
         """Pages to copy below in advance, coldest first; they stay, with a copy from now on."""
-        order = order_drain(
-            used_bytes=self._used_bytes,
-            dirty_bytes=self._dirty_bytes,
-            wanted_bytes=0,
-            total_bytes=self._total_bytes,
-            thresholds=self._demote.thresholds,
-            stop_above=self._promote.stop_above,
-        )
+        left = self._order_drain(0).premigrate_bytes
         moves: list[Move] = []
-        left = order.premigrate_bytes
-        for page in self.cut_line.iter_coldest() if left > 0 else ():
-            resident = self._residents[page]
-            if resident.has_shadow:
+        for page in self.tier.iter_coldest() if left > 0 else ():
+            if self.tier.has_shadow(page):
                 continue
-            resident.has_shadow = True
-            self._dirty_bytes -= resident.size_bytes
-            left -= resident.size_bytes
+            facts = self.tier.find_resident(page, math.inf)
+            assert facts is not None
+            left -= facts.size_bytes
             verdict = Verdict(
-                action=Action.PREMIGRATE,
-                reason=Reason.COLDEST,
-                priority=self._priority(page, resident),
+                action=Action.PREMIGRATE, reason=Reason.COLDEST, priority=facts.priority
             )
-            moves.append(self._move(page, resident, verdict))
+            moves.append(
+                Move(
+                    page=page,
+                    size_bytes=facts.size_bytes,
+                    verdict=verdict,
+                    was_read=facts.was_read,
+                )
+            )
             if left <= 0:
                 break
+        for move in moves:
+            self.tier.set_shadow(move.page, has_shadow=True)
         return moves
 
     def _advance(self, now: float) -> None:
         self._reads += 1
-        self._short_position, self._long_position = self._clock.positions(
-            now=now, reads=self._reads
-        )
-        for page in self.cut_line.visit(VISITS_PER_READ):
-            self._place(page, self._residents[page])
+        self.tier.advance(self._reads if self._counts_reads else now)
+        self.tier.visit(VISITS_PER_READ)
 
-    def _warm(self, page: int, weight_log: float) -> None:
-        before = self._long.get(page, -math.inf)
-        self._long[page] = combine_levels(before, self._long_position + weight_log)
-
-    def _priority(self, page: int, resident: _Resident) -> float:
-        return self._priority_of(page, resident.short_level, resident.size_bytes)
-
-    def _priority_of(self, page: int, short_level: float, size_bytes: int) -> float:
-        return priority_of(
-            short_level=short_level,
-            long_level=self._long.get(page, -math.inf),
-            short_offset=self._weight_log + self._long_position - self._short_position,
-            size_bytes=size_bytes,
-        )
-
-    def _place(self, page: int, resident: _Resident) -> None:
-        self.cut_line.enter(page, self._priority(page, resident), resident.size_bytes)
-
-    def _consider(
-        self, page: int, size_bytes: int, *, now: float, weight: float, is_known: bool
-    ) -> Outcome:
-        ghost = self._ghosts.take(page) or Ghost()
-        ghost.touches += 1
-        ghost.short_level = combine_levels(
-            ghost.short_level, self._short_position + math.log2(weight)
-        )
-        priority = self._priority_of(page, ghost.short_level, size_bytes)
-        facts = PromotionFacts(
-            priority=priority,
-            size_bytes=size_bytes,
-            touches=ghost.touches,
-            is_known=is_known,
-            demoted_at=ghost.demoted_at,
-            moves_today=self._count_copies(page, now),
-        )
+    def _consider(self, page: int, size_bytes: int, *, now: float, weight: float) -> Outcome:
+        facts = self.tier.note_miss(page, size_bytes, weight=weight, now=now)
         verdict = self._judge(facts, now)
-        moves: list[Move] = []
-        if verdict.is_move:
-            # What leaves must itself be below what the page was measured by.
-            ceiling = math.inf if math.isnan(verdict.cut) else priority
-            moves = self._make_room(size_bytes, ceiling=ceiling, now=now)
-            if self._used_bytes + size_bytes > self._promote.stop_above * self._total_bytes:
-                verdict = replace(verdict, action=Action.STAY, reason=Reason.FULL)
         if not verdict.is_move:
-            self._ghosts.put(page, ghost, size_bytes)
+            return Outcome(is_hit=False, verdict=verdict)
+        # What leaves must itself be below what the page was measured by.
+        ceiling = math.inf if math.isnan(verdict.cut) else facts.priority
+        moves = self._make_room(size_bytes, ceiling=ceiling, now=now)
+        limit = self._promote.stop_above * self.tier.total_bytes
+        if self.tier.used_bytes + size_bytes > limit:
+            verdict = replace(verdict, action=Action.STAY, reason=Reason.FULL)
             return Outcome(is_hit=False, verdict=verdict, moves=tuple(moves))
         self._counts[Action.PROMOTE] += 1
-        self.breaker.report_promotion(size_bytes, is_again=ghost.left_unread, now=now)
-        self._note_copy(page, now)
-        self._add(
-            page,
-            _Resident(size_bytes, ghost.short_level, now, None, has_shadow=True, was_read=False),
-        )
+        is_again = self.tier.has_left_unread(page, now)
+        self.breaker.report_promotion(size_bytes, is_again=is_again, now=now)
+        self.tier.note_copy(page, now)
+        self.tier.add(page, size_bytes, arrived_at=now, written_at=None, has_shadow=True)
         return Outcome(is_hit=False, verdict=verdict, moves=tuple(moves))
 
     def _judge(self, facts: PromotionFacts, now: float) -> Verdict:
-        low_bytes = self._demote.thresholds.low * self._total_bytes
+        tier = self.tier
         cut = -math.inf
-        if self._used_bytes + facts.size_bytes > low_bytes:
-            cut = self.cut_line.find_cut(facts.size_bytes)
+        if tier.used_bytes + facts.size_bytes > self._demote.thresholds.low * tier.total_bytes:
+            cut = tier.find_cut(facts.size_bytes)
         rule = self._promote
         factor = self.breaker.factor(now)
         if factor > 1.0:
@@ -356,100 +278,50 @@ class TieringEngine:
             facts,
             rule=rule,
             cooling_s=self._demote.cooling_s,
-            fill=TierFill(used_bytes=self._used_bytes, total_bytes=self._total_bytes, cut=cut),
+            fill=TierFill(used_bytes=tier.used_bytes, total_bytes=tier.total_bytes, cut=cut),
             now=now,
+        )
+
+    def _order_drain(self, wanted_bytes: int) -> DrainOrder:
+        return order_drain(
+            used_bytes=self.tier.used_bytes,
+            dirty_bytes=self.tier.dirty_bytes,
+            wanted_bytes=wanted_bytes,
+            total_bytes=self.tier.total_bytes,
+            thresholds=self._demote.thresholds,
+            stop_above=self._promote.stop_above,
         )
 
     def _make_room(self, wanted_bytes: int, *, ceiling: float, now: float) -> list[Move]:
         """Take out the coldest pages until the tier is where its marks want it."""
-        order = order_drain(
-            used_bytes=self._used_bytes,
-            dirty_bytes=self._dirty_bytes,
-            wanted_bytes=wanted_bytes,
-            total_bytes=self._total_bytes,
-            thresholds=self._demote.thresholds,
-            stop_above=self._promote.stop_above,
-        )
-        if order.free_bytes == 0:
+        left = self._order_drain(wanted_bytes).free_bytes
+        if left == 0:
             return []
-        fill = TierFill(used_bytes=self._used_bytes, total_bytes=self._total_bytes, cut=ceiling)
-        chosen: list[Move] = []
-        left = order.free_bytes
-        for page in self.cut_line.iter_coldest():
-            resident = self._residents[page]
-            verdict = self._judge_resident(page, resident, fill, now)
+        tier = self.tier
+        fill = TierFill(used_bytes=tier.used_bytes, total_bytes=tier.total_bytes, cut=ceiling)
+        chosen: list[tuple[int, Verdict]] = []
+        for page in tier.iter_coldest():
+            facts = tier.demotion_facts(page, now)
+            verdict = judge_demotion(
+                facts,
+                rule=self._demote,
+                min_residency_s=self._promote.min_residency_s,
+                fill=fill,
+                target_fill=0.0,
+                now=now,
+            )
             if verdict.reason is Reason.STILL_HOT:
                 break
             if verdict.is_move:
-                chosen.append(self._move(page, resident, verdict))
-                left -= resident.size_bytes
+                chosen.append((page, verdict))
+                left -= facts.size_bytes
                 if left <= 0:
                     break
-        for move in chosen:
-            self._let_go(move, now)
-        return chosen
+        return [self._let_go(page, verdict, now) for page, verdict in chosen]
 
-    def _judge_resident(
-        self, page: int, resident: _Resident, fill: TierFill, now: float
-    ) -> Verdict:
-        return judge_demotion(
-            DemotionFacts(
-                priority=self._priority(page, resident),
-                size_bytes=resident.size_bytes,
-                arrived_at=resident.arrived_at,
-                written_at=resident.written_at,
-                has_shadow=resident.has_shadow,
-                moves_today=self._count_copies(page, now),
-            ),
-            rule=self._demote,
-            min_residency_s=self._promote.min_residency_s,
-            fill=fill,
-            target_fill=0.0,
-            now=now,
-        )
-
-    def _let_go(self, move: Move, now: float) -> None:
-        resident = self._remove(move.page)
-        self._counts[move.verdict.action] += 1
-        if move.verdict.action is Action.DEMOTE:
-            self._note_copy(move.page, now)
-        ghost = Ghost(
-            short_level=resident.short_level,
-            demoted_at=now,
-            left_unread=resident.arrived_at is not None and not resident.was_read,
-        )
-        self._ghosts.put(move.page, ghost, resident.size_bytes)
-
-    def _add(self, page: int, resident: _Resident) -> None:
-        self._residents[page] = resident
-        self._used_bytes += resident.size_bytes
-        if not resident.has_shadow:
-            self._dirty_bytes += resident.size_bytes
-        assert self._used_bytes <= self._total_bytes
-        self._place(page, resident)
-
-    def _remove(self, page: int) -> _Resident:
-        resident = self._residents.pop(page)
-        self._used_bytes -= resident.size_bytes
-        if not resident.has_shadow:
-            self._dirty_bytes -= resident.size_bytes
-        self.cut_line.leave(page)
-        return resident
-
-    def _move(self, page: int, resident: _Resident, verdict: Verdict) -> Move:
-        return Move(
-            page=page,
-            size_bytes=resident.size_bytes,
-            verdict=verdict,
-            was_read=resident.was_read,
-        )
-
-    def _note_copy(self, page: int, now: float) -> None:
-        if len(self._copies) > COPIES_REMEMBERED_MAX:
-            # Oldest notes first: a dict keeps the order in which pages were last copied.
-            del self._copies[next(iter(self._copies))]
-        before = self._copies.pop(page, ())
-        self._copies[page] = (*before[1 - MOVES_PER_DAY_MAX :], now)
-
-    def _count_copies(self, page: int, now: float) -> int:
-        return sum(now - at < DAY_S for at in self._copies.get(page, ()))
+    def _let_go(self, page: int, verdict: Verdict, now: float) -> Move:
+        self._counts[verdict.action] += 1
+        if verdict.action is Action.DEMOTE:
+            self.tier.note_copy(page, now)
+        left = self.tier.note_departure(page, now)
+        return Move(page=page, size_bytes=left.size_bytes, verdict=verdict, was_read=left.was_read)

@@ -120,45 +120,59 @@ def fold_accesses(
     """
     if not batch:
         return 0
-    touched, news = sum_accesses(batch, scale)
+    touched, (news,) = sum_accesses(batch, scale)
     olds = pc.take(view_column(column), touched)
     scatter(column, touched, round_levels(combine_columns(olds, news), draw))
     return len(touched)
 
 
-def sum_accesses(batch: AccessBatch, scale: HeatScale) -> tuple[Column, Column]:
-    """Each slot of a batch once, int64, in no order, and the level of its accesses together."""
+def sum_accesses(batch: AccessBatch, *scales: HeatScale) -> tuple[Column, list[Column]]:
+    """Each slot of a batch once, int64, in no order, and the level of its accesses together.
+
+    Returns:
+        The slots, and a column of levels, float64, for each of the scales.
+    """
+    slots = _view(batch.slots, pa.int64())
     times = _view(batch.times, pa.float64())
-    positions = pc.divide(pc.subtract(times, scale.epoch), scale.half_life)
-    added = pc.add(positions, pc.log2(pc.cast(_view(batch.weights, pa.float32()), pa.float64())))
-    return _sum_by_slot(_view(batch.slots, pa.int64()), added)
+    logs = pc.log2(pc.cast(_view(batch.weights, pa.float32()), pa.float64()))
+    added = [
+        pc.add(pc.divide(pc.subtract(times, scale.epoch), scale.half_life), logs)
+        for scale in scales
+    ]
+    bounds = [[bound.as_py() for bound in pc.min_max(levels).values()] for levels in added]
+    if any(peak - lowest >= SPAN_MAX for lowest, peak in bounds):
+        return _sum_by_own_peaks(slots, added)
+    names = [str(number) for number in range(len(added))]
+    table = {"slot": slots}
+    for name, levels, (_, peak) in zip(names, added, bounds, strict=True):
+        table[name] = pc.power(2.0, pc.subtract(levels, peak))
+    grouped = pa.table(table).group_by("slot", use_threads=False)
+    summed = grouped.aggregate([(name, "sum") for name in names])
+    levels = [
+        pc.add(pc.log2(summed[f"{name}_sum"].combine_chunks()), peak)
+        for name, (_, peak) in zip(names, bounds, strict=True)
+    ]
+    return summed["slot"].combine_chunks(), levels
 
 
-def _sum_by_slot(slots: Column, added: Column) -> tuple[Column, Column]:
-    """Each slot once, and the level of its accesses together."""
-    lowest, peak = (bound.as_py() for bound in pc.min_max(added).values())
-    if peak - lowest < SPAN_MAX:
-        relative = pc.power(2.0, pc.subtract(added, peak))
-        sums = pa.table({"slot": slots, "part": relative}).group_by("slot", use_threads=False)
-        summed = sums.aggregate([("part", "sum")])
-        levels = pc.add(pc.log2(summed["part_sum"]), peak)
-        return summed["slot"].combine_chunks(), levels.combine_chunks()
-    # Each access relative to its slot's own peak, so that nothing under- or overflows.
-    peaks = (
-        pa.table({"slot": slots, "added": added})
-        .group_by("slot", use_threads=False)
-        .aggregate([("added", "max")])
-    )
-    row_of = pc.index_in(slots, value_set=peaks["slot"].combine_chunks())
-    relative = pc.power(2.0, pc.subtract(added, pc.take(peaks["added_max"], row_of)))
-    summed = (
-        pa.table({"row": row_of, "part": relative})
-        .group_by("row", use_threads=False)
-        .aggregate([("part", "sum")])
-    )
-    rows = summed["row"]
-    levels = pc.add(pc.log2(summed["part_sum"]), pc.take(peaks["added_max"], rows))
-    return pc.take(peaks["slot"], rows).combine_chunks(), levels.combine_chunks()
+def _sum_by_own_peaks(slots: Column, added: list[Column]) -> tuple[Column, list[Column]]:
+    """The same, each access relative to its slot's own peak: nothing under- or overflows."""
+    unique = pc.unique(slots)
+    rows = pc.index_in(slots, value_set=unique)
+    sums: list[Column] = []
+    for levels in added:
+        peaks = _aggregate(rows, levels, "max")
+        relative = pc.power(2.0, pc.subtract(levels, pc.take(peaks, rows)))
+        sums.append(pc.add(pc.log2(_aggregate(rows, relative, "sum")), peaks))
+    return unique, sums
+
+
+def _aggregate(rows: Column, values: Column, how: Literal["max", "sum"]) -> Column:
+    """One value for each row, by its number."""
+    grouped = pa.table({"row": rows, "value": values}).group_by("row", use_threads=False)
+    table = grouped.aggregate([("value", how)]).sort_by("row")
+    column: Column = table[f"value_{how}"].combine_chunks()
+    return column
 
 
 def decode_column(stored: Column) -> Column:

@@ -155,7 +155,22 @@ class HeatTable:
         """
         if not batch:
             return 0
-        touched, news = sum_accesses(batch, self._scale)
+        touched, (news,) = sum_accesses(batch, self._scale)
+        self.fold_sums(touched, news)
+        self._folded += len(batch)
+        return len(touched)
+
+    def fold_sums(self, touched: Column, news: Column) -> tuple[Column, Column]:
+        """Add the level of a batch's accesses to each page that it touched.
+
+        Args:
+            touched: Page ids, int64, each once.
+            news: What to add to each, float64, on the table's scale.
+
+        Returns:
+            How the pages were taken in order, as places in `touched`, and in that order the stored
+            levels of now, uint32.
+        """
         order, parts = self._split(touched, makes_chunks=True)
         slots = pc.bit_wise_and(pc.take(touched, order), pa.scalar(_SLOT_MASK, pa.int64()))
         olds = self._take(slots, parts)
@@ -168,8 +183,7 @@ class HeatTable:
                 chunk[slot_numbers[row]] = level_numbers[row]
             start += count
         self._changed.update(number for number, _ in parts)
-        self._folded += len(batch)
-        return len(touched)
+        return order, levels
 
     def levels_of(self, page_ids: array[int]) -> array[int]:
         """The stored level of each page, `NEVER` where it has none.

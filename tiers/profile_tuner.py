@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiers.decisions import Action
-from tiers.engine import BALANCED, HeatClock, TieringEngine
+from tiers.engine import HeatClock, TieringEngine
+from tiers.fast_tier import BALANCED
 
 if TYPE_CHECKING:
     from tiers.policy import Demote, Promote
+    from tiers.temperature import Lots
 
 __all__ = ["CANDIDATES", "ProfileTuner", "TunerStatistics"]
 
@@ -67,6 +69,7 @@ class ProfileTuner:
         promote: As in force.
         demote: As in force.
         turn_pages: Pages that the fast tier holds.
+        lots: For the rounding of heat.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class ProfileTuner:
         promote: Promote,
         demote: Demote,
         turn_pages: float,
+        lots: Lots,
     ) -> None:
         share = min(1.0, SAMPLED_PAGES_MAX / max(pages, 1))
         self._is_useful = pages * share >= SAMPLED_PAGES_LEAST
@@ -90,6 +94,7 @@ class ProfileTuner:
                 promote=promote,
                 demote=demote,
                 clock=clock,
+                lots=lots,
                 short_weight=weight,
             )
             for weight in CANDIDATES

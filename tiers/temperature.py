@@ -138,8 +138,10 @@ def add_access(stored: int, *, position: float, weight: float, lot: float) -> in
     assert weight >= 0.0
     if weight == 0.0:
         return stored
-    added = position + math.log2(weight)
-    return encode_level(combine_levels(decode_level(stored), added), lot)
+    added = position if weight == 1.0 else position + math.log2(weight)
+    if stored != NEVER:
+        added = combine_levels((stored - LEVEL_ZERO) / _STEP, added)
+    return encode_level(added, lot)
 
 
 def heat_of(stored: int, position: float) -> float:
@@ -165,7 +167,10 @@ def encode_level(level: float, lot: float) -> int:
     """
     if level == -math.inf:
         return NEVER
-    return min(max(math.floor(level * _STEP + lot) + LEVEL_ZERO, LEVEL_MIN), LEVEL_MAX)
+    stored = math.floor(level * _STEP + lot) + LEVEL_ZERO
+    if LEVEL_MIN <= stored <= LEVEL_MAX:
+        return stored
+    return LEVEL_MIN if stored < LEVEL_MIN else LEVEL_MAX
 
 
 def shift_level(stored: int, shift: int) -> int:

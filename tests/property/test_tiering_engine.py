@@ -16,8 +16,10 @@ from tiers.decisions import (
 )
 from tiers.engine import HeatClock, TieringEngine
 from tiers.policy import Demote, Promote, Thresholds
+from tiers.simulator.lots import EvenLots
 
-TOTAL = 1000
+BLOCK = 4096  # of a record
+TOTAL = 1000 * BLOCK
 NUMBERS = st.floats(-50, 50)
 STEPS = st.lists(
     st.tuples(
@@ -50,6 +52,7 @@ def engines(draw: st.DrawFn) -> TieringEngine:
             cooling_s=draw(st.sampled_from((0.0, 1000.0))),
         ),
         clock=HeatClock(half_life_s=draw(st.sampled_from((None, 600.0))), turn_pages=10.0),
+        lots=EvenLots(),
         short_weight=draw(st.sampled_from((0.0, 0.25, 4.0))),
     )
 
@@ -60,7 +63,7 @@ def test_the_fast_tier_never_holds_more_than_it_can(
     engine: TieringEngine, steps: list[tuple[bool, int, float, float]], random: object
 ) -> None:
     assert hasattr(random, "randrange")
-    sizes = {page: int(random.randrange(1, 1200)) for page in range(31)}
+    sizes = {page: int(random.randrange(1, 1200)) * BLOCK for page in range(31)}
     present: set[int] = set()
     now = 0.0
     for is_write, page, gap, weight in steps:
@@ -79,7 +82,7 @@ def test_the_fast_tier_never_holds_more_than_it_can(
         statistics = engine.statistics()
         assert statistics.used_bytes == sum(sizes[resident] for resident in present) <= TOTAL
         assert 0 <= statistics.dirty_bytes <= statistics.used_bytes
-        assert statistics.residents == len(present) == len(engine.cut_line)
+        assert statistics.residents == len(present) == len(engine.tier.cut_line)
         assert all(move.verdict.action is Action.PREMIGRATE for move in moved)
         assert all(engine.is_resident(move.page) for move in moved)
 

@@ -19,6 +19,7 @@ from tiers.policy import Demote, Policy, Promote
 from tiers.profile_tuner import ProfileTuner
 from tiers.scan_filter import Read, ScanFilter
 from tiers.simulator.baselines import BASELINES, Lfu, Lru, MinBypass, S3Fifo, next_uses
+from tiers.simulator.lots import EvenLots
 from tiers.simulator.trace import DEFAULT_SPAN_S, READ
 
 if TYPE_CHECKING:
@@ -267,11 +268,13 @@ def replay_policy(
     promote, demote = find_moves(policy)
     turn = _turn_pages(trace, ssd_bytes)
     half_life = policy.heat.half_life_s
+    lots = EvenLots()
     engine = TieringEngine(
         total_bytes=ssd_bytes,
         promote=promote,
         demote=demote,
         clock=HeatClock(half_life_s=half_life, turn_pages=turn),
+        lots=lots,
     )
     tuner = ProfileTuner(
         total_bytes=ssd_bytes,
@@ -279,6 +282,7 @@ def replay_policy(
         promote=promote,
         demote=demote,
         turn_pages=turn,
+        lots=lots,
     )
     weights = _weigh(trace, policy, ssd_bytes)
     tally = _Tally("policy", trace, turn)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from random import Random
 
 from tiers.decisions import Action, Reason
-from tiers.engine import BALANCED, HeatClock, Move, TieringEngine
+from tiers.engine import HeatClock, Move, TieringEngine
+from tiers.fast_tier import BALANCED
 from tiers.policy import Demote, Promote, Thresholds
 from tiers.profile_tuner import CANDIDATES, ProfileTuner
 from tiers.runs import RunPage, iter_runs
+from tiers.simulator.lots import EvenLots
 
 SIZE = 4096
 PAGES = 100
@@ -24,6 +26,7 @@ def make_engine(*, promote: Promote = UP, demote: Demote = DOWN) -> TieringEngin
         promote=promote,
         demote=demote,
         clock=HeatClock(half_life_s=None, turn_pages=PAGES),
+        lots=EvenLots(),
     )
 
 
@@ -146,7 +149,12 @@ def test_a_clock_that_jumps_does_no_harm() -> None:
 
 def make_tuner(pages: int) -> ProfileTuner:
     return ProfileTuner(
-        total_bytes=TOTAL, pages=pages, promote=UP, demote=DOWN, turn_pages=float(PAGES)
+        total_bytes=TOTAL,
+        pages=pages,
+        promote=UP,
+        demote=DOWN,
+        turn_pages=float(PAGES),
+        lots=EvenLots(),
     )
 
 

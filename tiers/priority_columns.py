@@ -1,0 +1,88 @@
+"""Priorities of pages from their stored levels, of one or of many at once.
+
+`tiers.decisions.priority_of` says what a priority is; these are the same, for where it is asked for
+with every access.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tiers.decisions import (
+    DISK_BYTES_PER_S,
+    PAGE_BYTES,
+    RECORD_BYTES,
+    SEEK_S,
+    seconds_saved_per_byte,
+)
+from tiers.heat_columns import NO_HEAT, decode_column
+from tiers.temperature import LEVEL_BITS, LEVEL_ZERO, NEVER
+
+if TYPE_CHECKING:
+    from tiers.heat_columns import Column
+
+__all__ = ["join_priorities", "join_priority"]
+
+SIZES_REMEMBERED_MAX = 2048  # records are 1 to 1,026 blocks long
+
+_STEPS = float(1 << LEVEL_BITS)
+_NEGLIGIBLE = 64.0  # half-lives; see `combine_levels`
+
+
+def join_priority(short: int, long: int, short_offset: float, size_bytes: int) -> float:
+    """The priority of one page; -inf of one without any heat.
+
+    Args:
+        short: Stored level on the short scale.
+        long: Stored level on the long scale.
+        short_offset: See `priority_of`.
+        size_bytes: Of the record.
+    """
+    if short == NEVER:
+        if long == NEVER:
+            return -math.inf
+        return (long - LEVEL_ZERO) / _STEPS + _saved_log(size_bytes)
+    recent = (short - LEVEL_ZERO) / _STEPS + short_offset
+    if long == NEVER:
+        return recent + _saved_log(size_bytes)
+    heat = (long - LEVEL_ZERO) / _STEPS
+    gap = heat - recent
+    if gap < 0.0:
+        heat, gap = recent, -gap
+    if gap <= _NEGLIGIBLE:
+        heat += math.log2(1.0 + 2.0**-gap)
+    return heat + _saved_log(size_bytes)
+
+
+@lru_cache(maxsize=SIZES_REMEMBERED_MAX)
+def _saved_log(size_bytes: int) -> float:
+    return math.log2(seconds_saved_per_byte(size_bytes))
+
+
+def join_priorities(
+    shorts: Column, longs: Column, *, short_offset: float, units: Column, unit_bytes: int
+) -> Column:
+    """Priorities, float64; of a page without any heat far below those of all others.
+
+    Args:
+        shorts: Stored levels on the short scale, uint32.
+        longs: Stored levels on the long scale.
+        short_offset: See `priority_of`; -inf where the short scale has no weight.
+        units: Sizes of the records, unsigned.
+        unit_bytes: Of a unit.
+    """
+    recent = pc.add(decode_column(shorts), max(short_offset, NO_HEAT))
+    lasting = decode_column(longs)
+    high = pc.max_element_wise(recent, lasting)
+    gap = pc.abs(pc.subtract(recent, lasting))
+    heat = pc.add(high, pc.log2(pc.add(1.0, pc.power(2.0, pc.negate(gap)))))
+    sizes = pc.multiply(pc.cast(units, pa.float64()), float(unit_bytes))
+    sizes = pc.min_element_wise(pc.max_element_wise(sizes, float(RECORD_BYTES)), float(PAGE_BYTES))
+    saved = pc.divide(pc.add(SEEK_S, pc.divide(sizes, DISK_BYTES_PER_S)), sizes)
+    priorities: Column = pc.add(heat, pc.log2(saved))
+    return priorities
