@@ -25,6 +25,7 @@ from appliance.objects.pins import BodyPins
 from appliance.objects.reader import ObjectReader
 from appliance.objects.writer import BodyWriter
 from tenants.records import AccessKeyId
+from tiers.policy import default_policy
 from tiers.reclaimer import Reclaimer
 from tiers.scrubber import Scrubber
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from appliance.secrets import SecretBox
     from hal.records import BodyId
     from tiers.page_store import PageStore
+    from tiers.policy import Policy
     from tiers.records import PagePlaces, StoredPage
     from tiers.volume_scrub import ScrubEvent, ScrubPlan
 
@@ -153,6 +155,7 @@ def make_service(
     limits: S3Limits,
     limiter: RateLimiter,
     rates: RateLimits,
+    active_policy: Callable[[], Policy] = default_policy,
     trusted_proxies: Sequence[Network] = (),
 ) -> S3Service:
     """The S3 service on the core.
@@ -163,6 +166,7 @@ def make_service(
         limits: Of the S3 face.
         limiter: Counts requests and bytes by tenant.
         rates: What each tenant may.
+        active_policy: The tiering policy in force, for storage classes.
         trusted_proxies: Peers whose forwarding headers are believed.
     """
     catalog, clock = core.catalog, core.clock
@@ -189,6 +193,7 @@ def make_service(
         body_ids=core.body_ids,
         clock=clock,
         limits=limits,
+        active_policy=active_policy,
         token_key=core.box.mac_key("continuation-token"),
         random_bytes=core.random_bytes,
         computing=computing,

@@ -36,6 +36,7 @@ __all__ = [
     "Proposal",
     "check_proposal",
     "hash_source",
+    "judge_proposal",
     "judge_revisions",
 ]
 
@@ -79,6 +80,12 @@ class ActivePolicy:
     def policy_of(self, tenant: str) -> Policy:
         """The policy as it is for a tenant's pages."""
         return self.overlays.get(tenant, self.policy)
+
+    @property
+    def digest(self) -> bytes:
+        """The same for the same policies, whatever their texts look like."""
+        # Records of plain values: what they print is all that they say.
+        return blake3(repr((self.policy, sorted(self.overlays.items()))).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +145,43 @@ class PolicyStore:
             partial(check_proposal, proposal, stored, tier_bytes=tier_bytes),
             limiter=self._limiter,
         )
+
+    async def preview(self, proposal: Proposal) -> ActivePolicy:
+        """What would be in force with this policy; see `judge_proposal`.
+
+        Raises:
+            CatalogError: The catalog cannot be read.
+        """
+        stored = await self._catalog.read(load_active)
+        return await trio.to_thread.run_sync(
+            partial(judge_proposal, proposal, stored), limiter=self._limiter
+        )
+
+
+def judge_proposal(proposal: Proposal, stored: ActiveRevisions) -> ActivePolicy:
+    """What would be in force with another policy, under the overlays that are active. Pure.
+
+    Args:
+        proposal: A policy of the appliance, no overlay.
+        stored: What is active.
+
+    Raises:
+        PolicyInvalid: It has faults.
+        OverlayUnfit: An active overlay does not narrow it.
+    """
+    assert proposal.tenant is None
+    policy = parse_policy(proposal.source.encode(), file=proposal.file).policy
+    overlays: dict[str, Policy] = {}
+    for item in stored.revisions:
+        if item.tenant is None:
+            continue
+        try:
+            overlays[item.tenant] = parse_overlay(
+                item.source.encode(), tenant=item.tenant, base=policy, file=_name(item)
+            )
+        except PolicyInvalid as error:
+            raise OverlayUnfit(item.tenant, item.revision, error) from error
+    return ActivePolicy(policy=policy, overlays=MappingProxyType(overlays))
 
 
 def judge_revisions(stored: ActiveRevisions) -> ActivePolicy:

@@ -56,6 +56,7 @@ from appliance.recovery import Recovery
 from appliance.secrets import SecretBox
 from appliance.servers import Servers, load_token
 from appliance.storage import TIER_ORDER, open_volumes
+from appliance.volume_drains import VolumeDrains
 from appliance.volume_facts import list_volume_facts
 from hal.errors import HalError
 from tiers.page_store import PageStore
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from hal.records import SegmentRef, VolumeId
     from hal.volume import Volume
     from tiers.errors import LedgerUnavailable
+    from tiers.policy import Policy
     from tiers.reclaimer import Reclaimer
     from tiers.records import StoredPage
     from tiers.scrubber import Scrubber
@@ -157,6 +159,7 @@ class Appliance:
         self._scrubber: Scrubber | None = None
         self._copies: CatalogCopies | None = None
         self._policies: PolicyStore | None = None
+        self._drains: VolumeDrains | None = None
         self._capacity: CapacityDesk | None = None
         self._identity: Identity | None = None
         self._listeners: Mapping[str, str] = {}
@@ -202,6 +205,8 @@ class Appliance:
         )
         store = self._store = PageStore(volumes, tier_order=TIER_ORDER, on_lost=self._note_lost)
         await store.measure_rooms()
+        self._drains = VolumeDrains(store)
+        await self._drains.obey(await catalog.read(list_volumes))
         core = Core(
             catalog=catalog,
             store=store,
@@ -286,6 +291,10 @@ class Appliance:
             is_scheduled=settings.enabled,
         )
 
+    def _find_policy(self) -> Policy:
+        assert self._policies is not None
+        return self._policies.active().policy
+
     def _note_lost(self, page: StoredPage) -> None:
         if self._scrubber is not None:
             self._scrubber.suspect(page)
@@ -306,6 +315,7 @@ class Appliance:
             ),
             limiter=self._limiter,
             rates=self._rates,
+            active_policy=self._find_policy,
             trusted_proxies=[ip_network(text) for text in settings.trusted_proxies],
         )
         s3 = S3Application(
@@ -340,6 +350,7 @@ class Appliance:
         assert self._copies is not None
         assert self._policies is not None
         assert self._capacity is not None
+        assert self._drains is not None
         return AdminState(
             catalog=core.catalog,
             secret_box=core.box,
@@ -354,6 +365,7 @@ class Appliance:
             manifests=make_manifest_writer(core),
             policies=self._policies,
             reports=self._capacity,
+            drains=self._drains,
         )
 
     def _describe_server(self) -> ServerFacts:

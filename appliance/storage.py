@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appliance.catalog.records import VolumeState
 from hal.file_device import FileDevice
 from hal.volume import Volume
 
@@ -81,12 +82,21 @@ def match_volumes(
     """Each volume of the settings with what the catalog knows of it, in the settings' order.
 
     Raises:
-        VolumeMismatch: A configured volume is not registered, or the other way round.
+        VolumeMismatch: A configured volume is not registered, or was removed, or a registered one
+            that was not removed is not configured.
     """
-    rows = {_resolve(Path(row.path)): row for row in registered}
+    gone = {_resolve(Path(row.path)) for row in registered if row.state is VolumeState.REMOVED}
+    rows = {
+        _resolve(Path(row.path)): row for row in registered if row.state is not VolumeState.REMOVED
+    }
     matched: list[tuple[VolumeSettings, VolumeRow]] = []
     for settings in configured:
         row = rows.pop(_resolve(settings.path), None)
+        if row is None and _resolve(settings.path) in gone:
+            raise VolumeMismatch(
+                f"{settings.path} was emptied and removed from this appliance",
+                hint="take its [[volume]] section out of the settings file",
+            )
         if row is None:
             raise VolumeMismatch(
                 f"{settings.path} is in the settings but this appliance never formatted it",

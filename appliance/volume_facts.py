@@ -20,10 +20,13 @@ async def list_volume_facts(store: PageStore) -> list[VolumeView]:
     Raises:
         HalError: A device does not answer.
     """
-    return [await _describe(volume) for volume in store.volumes]
+    return [
+        await _describe(volume, is_barred=store.is_barred(volume.volume_id))
+        for volume in store.volumes
+    ]
 
 
-async def _describe(volume: Volume) -> VolumeView:
+async def _describe(volume: Volume, *, is_barred: bool) -> VolumeView:
     capacity = await volume.measure_capacity()
     segments = volume.list_segments()
     poisoned = sum(segment.state is SegmentState.POISONED for segment in segments)
@@ -38,5 +41,11 @@ async def _describe(volume: Volume) -> VolumeView:
         free_bytes=capacity.free_bytes,
         segment_count=len(segments),
         segment_bytes=volume.segment_bytes,
-        state="online" if not poisoned else f"{poisoned} poisoned segments after a failed flush",
+        state=_name_state(poisoned, is_barred=is_barred),
     )
+
+
+def _name_state(poisoned: int, *, is_barred: bool) -> str:
+    if poisoned:
+        return f"{poisoned} poisoned segments after a failed flush"
+    return "draining" if is_barred else "online"

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sqlite3
 import threading
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from uuid import UUID
 
 import httpx
 import trio
 
 from appliance.admin.application import AdminApplication
 from appliance.admin.documents import VolumeView
-from appliance.admin.state import AdminState, ServerFacts
+from appliance.admin.state import AdminState, ServerFacts, TieringDesk
 from appliance.catalog.engine import Catalog
-from appliance.catalog.records import BucketStatement, NewBody
+from appliance.catalog.move_ledger import SqlMoveLedger
+from appliance.catalog.records import BucketStatement, NewBody, VolumeState
 from appliance.clock import FakeClock
 from appliance.copy_rules import CatalogCopy, format_copy_name
 from appliance.http.hypercorn_server import serve_with_hypercorn
@@ -34,6 +37,8 @@ from appliance.secrets import SecretBox
 from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tests.catalog_fixtures import FakeFlusher
 from tests.report_fixtures import StandingReports
+from tests.standing_tiers import TIER_OF, StandingTiering
+from tiers.plan_desk import PlanDesk
 from tiers.records import StoredPage
 from tiers.scrub_records import ScrubPass, ScrubPlace
 from tiers.volume_scrub import ScrubState, VolumeScrubStatus
@@ -43,7 +48,7 @@ if TYPE_CHECKING:
 
     from hypercorn.typing import ASGIFramework
 
-    from appliance.catalog.records import Versioning
+    from appliance.catalog.records import Versioning, VolumeRow
     from appliance.objects.manifest_writer import WrittenManifest
     from tenants.records import QuotaLimits, Tenant
 
@@ -55,6 +60,7 @@ __all__ = [
     "AdminServer",
     "ApplicationServer",
     "CountingKeyCache",
+    "StandingDrains",
     "StandingScrub",
     "open_admin",
     "open_client",
@@ -181,6 +187,24 @@ class StandingScrub:
         )
 
 
+class StandingDrains:
+    """Notes the states of volumes; a volume is bare when a test says so."""
+
+    def __init__(self, tiering: StandingTiering) -> None:
+        self._tiering = tiering
+        self.bare: set[int] = set()
+
+    async def obey(self, volumes: Sequence[VolumeRow]) -> None:
+        """See `DrainControl.obey`."""
+        await trio.lowlevel.checkpoint()
+        draining = [row.volume_id for row in volumes if row.state is VolumeState.DRAINING]
+        self._tiering.obey_drains(draining)
+
+    def is_bare(self, volume_id: VolumeId) -> bool:
+        """See `DrainControl.is_bare`."""
+        return volume_id in self.bare
+
+
 @dataclass(slots=True, kw_only=True)
 class AdminDesk:
     """What a test works with."""
@@ -189,6 +213,8 @@ class AdminDesk:
     keyring: CountingKeyCache
     clock: FakeClock
     scrub: StandingScrub
+    tiering: StandingTiering
+    drains: StandingDrains
     client: httpx.AsyncClient
     remote: httpx.AsyncClient = field(repr=False)
 
@@ -219,9 +245,14 @@ def make_state(
     scrub: StandingScrub,
     volumes: Sequence[VolumeView] = VOLUMES,
     reports: StandingReports | None = None,
+    tiering: StandingTiering | None = None,
+    drains: StandingDrains | None = None,
 ) -> AdminState:
     """A state on that catalog whose every other part stands still."""
     random_bytes = repeatable_bytes()
+    tiering = tiering or StandingTiering(clock.now)
+    ledger = SqlMoveLedger(catalog)
+    plan_ids = count(1)
 
     async def list_volumes() -> Sequence[VolumeView]:
         await trio.lowlevel.checkpoint()
@@ -252,6 +283,18 @@ def make_state(
         manifests=UnwrittenManifests(),
         policies=PolicyStore(catalog, on_failure=lambda _: None),
         reports=reports or StandingReports(clock.now_us),
+        drains=drains or StandingDrains(tiering),
+        tiering=TieringDesk(
+            control=tiering,
+            plans=PlanDesk(
+                ledger,
+                tiering,
+                volumes_of=lambda: {tier: [volume_id] for volume_id, tier in TIER_OF.items()},
+                mint_id=lambda: f"plan-{next(plan_ids)}",
+                now_s=clock.now,
+            ),
+            ledger=ledger,
+        ),
     )
 
 
@@ -316,8 +359,12 @@ async def open_admin(template: Path, directory: Path) -> AsyncIterator[AdminDesk
     """The application in this trio loop: once as on the socket, once behind a bearer token."""
     clock, keyring = FakeClock(), CountingKeyCache()
     scrub = StandingScrub(clock.now_us)
+    tiering = StandingTiering(clock.now)
+    drains = StandingDrains(tiering)
     async with _open_catalog(template, directory) as catalog:
-        state = make_state(catalog, clock=clock, keyring=keyring, scrub=scrub)
+        state = make_state(
+            catalog, clock=clock, keyring=keyring, scrub=scrub, tiering=tiering, drains=drains
+        )
         async with (
             open_client(AdminApplication(state)) as client,
             open_client(AdminApplication(state, bearer_token=TOKEN)) as remote_client,
@@ -327,6 +374,8 @@ async def open_admin(template: Path, directory: Path) -> AsyncIterator[AdminDesk
                 keyring=keyring,
                 clock=clock,
                 scrub=scrub,
+                tiering=tiering,
+                drains=drains,
                 client=client,
                 remote=remote_client,
             )
@@ -394,6 +443,22 @@ class AdminServer(ApplicationServer):
         self.keyring = CountingKeyCache()
         self.scrub = StandingScrub(self.clock.now_us)
         self.reports = StandingReports(self.clock.now_us)
+        self.tiering = StandingTiering(self.clock.now)
+        self.drains = StandingDrains(self.tiering)
+        self._volumes = list(VOLUMES)
+        self._path = directory / "catalog.db"
+
+    def add_volume(self, *, tier: str, path: str, free_bytes: int) -> None:
+        """One volume more, in the catalog as well."""
+        volume_id = len(self._volumes) + 1
+        view = replace(VOLUMES[1], volume_id=volume_id, tier=tier, path=path, free_bytes=free_bytes)
+        self._volumes.append(view)
+        with closing(sqlite3.connect(self._path)) as connection, connection:
+            connection.execute(
+                "INSERT INTO volumes (volume_id, uuid, tier, path, created_us)"
+                " VALUES (?, ?, ?, ?, 1)",
+                (volume_id, str(UUID(int=volume_id, version=4)), tier, path),
+            )
 
     async def serve(self) -> None:
         """See `ApplicationServer.serve`."""
@@ -404,5 +469,8 @@ class AdminServer(ApplicationServer):
                 keyring=self.keyring,
                 scrub=self.scrub,
                 reports=self.reports,
+                tiering=self.tiering,
+                drains=self.drains,
+                volumes=self._volumes,
             )
             await self.serve_application(AdminApplication(state))

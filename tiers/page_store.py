@@ -114,6 +114,7 @@ class PageStore:
         self._on_lost = on_lost
         self._rooms: dict[VolumeId, Capacity] = {}
         self._rests: dict[VolumeId, _Rest] = {}
+        self._barred: frozenset[VolumeId] = frozenset()
         self._pages_written = 0
         self._pages_read = 0
         self._pages_spilled = 0
@@ -141,6 +142,14 @@ class PageStore:
             self._rooms[volume_id] = Capacity(total_bytes=1, free_bytes=0)
             self._let_rest(volume_id, error)
 
+    def bar(self, volumes: Collection[VolumeId]) -> None:
+        """Place nothing new on these volumes from now on; others that were barred take it again."""
+        self._barred = frozenset(volumes)
+
+    def is_barred(self, volume_id: VolumeId) -> bool:
+        """Whether nothing new is placed on the volume: it is emptied."""
+        return volume_id in self._barred
+
     def check_room(self) -> None:
         """Refuse early what no volume would take now; no word that one will.
 
@@ -159,6 +168,7 @@ class PageStore:
         identity: RecordIdentity,
         annex: bytes = b"",
         prepare: Callable[[], None] | None = None,
+        tier: str | None = None,
     ) -> StoredPage:
         """Seal the payload at `record[512:512 + payload_bytes]` and write it to the best volume.
 
@@ -168,6 +178,7 @@ class PageStore:
             identity: What the header says.
             annex: Rebuild data of a body's last record, at most 16 KiB.
             prepare: Runs once in the thread of the write, before the seal: hashing of the payload.
+            tier: Where it belongs, as far as there is room; None for the fastest with room.
 
         Durability: none until `flush` of the page's segment returned and a commit named the page.
 
@@ -176,7 +187,7 @@ class PageStore:
             HalError: The device failed under the write.
         """
         length = record_bytes(payload_bytes=payload_bytes, annex_bytes=len(annex))
-        volume, extent = await self._reserve(length)
+        volume, extent = await self._reserve(length, tier=tier or self._tier_order[0])
         segment_uuid = volume.segment_uuid(extent.segment_id)
         digest: list[bytes] = []
 
@@ -410,7 +421,7 @@ class PageStore:
             pages_lost=self._pages_lost,
         )
 
-    def _rank(self) -> list[VolumeId]:
+    def _rank(self, *, tier: str | None = None) -> list[VolumeId]:
         now = trio.current_time()
         rooms = []
         for volume in self._volumes.values():
@@ -422,12 +433,18 @@ class PageStore:
                     total_bytes=room.total_bytes if room else 1,
                     free_bytes=room.free_bytes if room else 1,
                     takes_writes=(
-                        volume.volume_id not in self._rests
-                        or self._rests[volume.volume_id].until <= now
+                        volume.volume_id not in self._barred
+                        and (
+                            volume.volume_id not in self._rests
+                            or self._rests[volume.volume_id].until <= now
+                        )
                     ),
                 )
             )
-        return rank_volumes(rooms, tier_order=self._tier_order)
+        # A tier that is full must not fail a write that another one has room for.
+        first = [tier] if tier is not None else []
+        order = [*first, *(name for name in self._tier_order if name != tier)]
+        return rank_volumes(rooms, tier_order=order)
 
     def _let_rest(self, volume_id: VolumeId, cause: HalError) -> None:
         # Not asked again for a moment, so that a full SSD costs PUTs one try in seconds.
@@ -444,15 +461,15 @@ class PageStore:
                 )
         return NoRoom(wanted_bytes)
 
-    async def _reserve(self, length_bytes: int) -> tuple[Volume, Extent]:
-        for volume_id in self._rank():
+    async def _reserve(self, length_bytes: int, *, tier: str) -> tuple[Volume, Extent]:
+        for volume_id in self._rank(tier=tier):
             volume = self._volumes[volume_id]
             try:
                 extent = await volume.reserve(length_bytes)
             except DeviceError as error:
                 self._let_rest(volume_id, error)
                 continue
-            if volume.tier != self._tier_order[0]:
+            if volume.tier != tier:
                 self._pages_spilled += 1
             return volume, extent
         raise self._explain_refusal(wanted_bytes=length_bytes)

@@ -277,7 +277,7 @@ class VolumeView:
     Attributes:
         rotational: True for a disk with an arm, null where the kernel does not say.
         direct_io: False only where buffered I/O was explicitly allowed.
-        state: `online`, or why the volume takes no writes.
+        state: `online`, `draining`, or why the volume takes no writes.
     """
 
     volume_id: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from appliance.admin import (
     buckets,
     catalog,
+    drains,
     keys,
     policies,
     quotas,
@@ -12,6 +13,7 @@ from appliance.admin import (
     scrub,
     status,
     tenants,
+    tiering,
     usage,
     users,
     volumes,
@@ -28,8 +30,10 @@ ROUTES = (
     *usage.ROUTES,
     *reports.ROUTES,
     *volumes.ROUTES,
+    *drains.ROUTES,
     *scrub.ROUTES,
     *policies.ROUTES,
+    *tiering.ROUTES,
     *catalog.ROUTES,
     *status.ROUTES,
 )

@@ -11,17 +11,30 @@ if TYPE_CHECKING:
     from appliance.admin.documents import VolumeView
     from appliance.admin.report_documents import CapacityReport
     from appliance.catalog.engine import Catalog
-    from appliance.catalog.records import Versioning
+    from appliance.catalog.records import Versioning, VolumeRow
     from appliance.clock import Clock
     from appliance.copy_rules import CatalogCopy
     from appliance.objects.manifest_writer import WrittenBucket, WrittenManifest
     from appliance.policy_store import PolicyStore
     from appliance.secrets import SecretBox
+    from hal.records import VolumeId
     from tenants.records import QuotaLimits, Tenant
+    from tiers.plan_desk import PlanDesk
+    from tiers.ports import MoveLedger
     from tiers.report import Cut
+    from tiers.tiering_views import TieringControl
     from tiers.volume_scrub import VolumeScrubStatus
 
-__all__ = ["AdminState", "BucketManifests", "KeyCache", "ReportDesk", "ScrubControl", "ServerFacts"]
+__all__ = [
+    "AdminState",
+    "BucketManifests",
+    "DrainControl",
+    "KeyCache",
+    "ReportDesk",
+    "ScrubControl",
+    "ServerFacts",
+    "TieringDesk",
+]
 
 
 class KeyCache(Protocol):
@@ -84,6 +97,33 @@ class BucketManifests(Protocol):
         ...
 
 
+class DrainControl(Protocol):
+    """Whatever lets volumes be emptied; see `appliance.volume_drains.VolumeDrains`."""
+
+    async def obey(self, volumes: Sequence[VolumeRow]) -> None:
+        """Bring the states of all volumes into force."""
+        ...
+
+    def is_bare(self, volume_id: VolumeId) -> bool:
+        """Whether no segment is left on the volume."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TieringDesk:
+    """What moves pages, and what it is planned with.
+
+    Attributes:
+        control: Moves them.
+        plans: Makes plans and keeps them.
+        ledger: Which pages there are, and their journal.
+    """
+
+    control: TieringControl
+    plans: PlanDesk
+    ledger: MoveLedger
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
     """The running server.
@@ -119,6 +159,8 @@ class AdminState:
         manifests: States buckets in the segments.
         policies: The policy in force; told to load after every change of it.
         reports: Makes reports of capacity.
+        drains: Lets volumes be emptied.
+        tiering: What moves pages; None in a server that moves none.
     """
 
     catalog: Catalog
@@ -134,3 +176,5 @@ class AdminState:
     manifests: BucketManifests
     policies: PolicyStore
     reports: ReportDesk
+    drains: DrainControl
+    tiering: TieringDesk | None = None

@@ -35,6 +35,7 @@ __all__ = [
     "VersionStatement",
     "Versioning",
     "VolumeRow",
+    "VolumeState",
     "WriteConditions",
 ]
 
@@ -283,6 +284,16 @@ class PartRecord:
     modified_us: int
 
 
+class VolumeState(enum.StrEnum):
+    """What a volume is to the appliance."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    """It is emptied: nothing new is placed on it."""
+    REMOVED = "removed"
+    """It was emptied and is no part of the appliance any more; its id is never given again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeRow:
     """A volume that this appliance formatted."""
@@ -292,6 +303,7 @@ class VolumeRow:
     tier: str
     path: str
     created_us: int
+    state: VolumeState = VolumeState.ACTIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

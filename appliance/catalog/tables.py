@@ -176,6 +176,7 @@ volumes = Table(
     Column("tier", Text, nullable=False),
     Column("path", Text, nullable=False),
     Column("created_us", _BIG, nullable=False),
+    Column("state", Text, nullable=False, server_default="active"),
 )
 
 versions = Table(

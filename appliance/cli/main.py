@@ -100,7 +100,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "tier": CommandEntry(
         module="appliance.cli.tier_cmd",
         attribute="tier",
-        summary="Try out what moves between the tiers.",
+        summary="See, try out and steer what moves between the tiers.",
     ),
     "usage": CommandEntry(
         module="appliance.cli.usage_cmd",
@@ -120,7 +120,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "volume": CommandEntry(
         module="appliance.cli.volume_cmd",
         attribute="volume",
-        summary="Show the volumes and their devices.",
+        summary="Show the volumes and their devices, and empty one for its removal.",
     ),
 }
 

@@ -29,7 +29,7 @@ from tiers.policy_file import POLICY_BYTES_MAX, CheckedPolicy, parse_policy, rea
 if TYPE_CHECKING:
     from appliance.cli.client import AdminClient
 
-__all__ = ["load_policy_file", "policy"]
+__all__ = ["load_policy_file", "policy", "read_policy_text"]
 
 HASH_CHARS = 12  # enough to tell revisions apart by eye
 
@@ -106,7 +106,7 @@ def apply(session: Session, *, file: Path, note: str, tenant: str | None, dry_ru
             f"one line of at most {NOTE_CHARS_MAX} characters", param_hint="--note"
         )
     wanted = PolicyWanted(
-        source=_read_text(file), file=str(file), tenant=tenant, note=note, dry_run=dry_run
+        source=read_policy_text(file), file=str(file), tenant=tenant, note=note, dry_run=dry_run
     )
     with session.open_client() as client:
         done = client.call("PUT", join_path("policy"), PolicyApplied, body=wanted)
@@ -241,8 +241,12 @@ def load_policy_file(file: Path, *, tier_bytes: dict[str, int] | None = None) ->
         raise click.UsageError(str(error)) from error
 
 
-def _read_text(file: Path) -> str:
-    """A policy file's text; what could not be sent as one is refused as by `check`."""
+def read_policy_text(file: Path) -> str:
+    """A policy file's text; what could not be sent as one is refused as by `check`.
+
+    Raises:
+        click.UsageError: It cannot be read, is too long or no text.
+    """
     data = _read_bytes(file)
     try:
         read_document(data, file=str(file))

@@ -1,4 +1,7 @@
-"""`thermocline tier`: what moves between the tiers. What is here works on files."""
+"""`thermocline tier`: what moves between the tiers. What is here works on files.
+
+What asks a server is in `appliance.cli.tiering_cmd`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from appliance.cli.errors import Refused
 from appliance.cli.output import print_fields, print_table, show_progress
 from appliance.cli.policy_cmd import load_policy_file
 from appliance.cli.session import Session, json_option, pass_session
+from appliance.cli.tiering_cmd import COMMANDS
 from appliance.units import format_size, parse_duration, parse_size
 from tiers.errors import TraceInvalid
 from tiers.policy import default_policy
@@ -64,7 +68,11 @@ class Simulated:
 
 @click.group()
 def tier() -> None:
-    """Try out what moves between the tiers."""
+    """See, try out and steer what moves between the tiers."""
+
+
+for _command in COMMANDS:
+    tier.add_command(_command)
 
 
 @tier.command()

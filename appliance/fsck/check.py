@@ -20,6 +20,7 @@ from appliance.catalog.damage import list_body_owners
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogDamaged
 from appliance.catalog.ledger import SWEPT_EPOCH_SETTING
+from appliance.catalog.records import VolumeState
 from appliance.catalog.settings import find_setting
 from appliance.catalog.view import CatalogView, describe_place
 from appliance.catalog.volumes import list_volumes
@@ -184,7 +185,9 @@ class _Run:
     async def compare(self, read: ReadCatalog, repairs: Repairs | None) -> None:
         """The catalog against every volume, and every volume against the catalog."""
         identity = await read(load_identity)
-        rows = await read(list_volumes)
+        # A row that names a removed volume is as wrong as one that names no volume.
+        known = await read(list_volumes)
+        rows = [row for row in known if row.state is not VolumeState.REMOVED]
         await self._check_volume_names(read, rows)
         with AlignedBuffer(RECORD_BYTES_MAX) as buffer:
             comparison = Comparison(

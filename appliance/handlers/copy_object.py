@@ -35,6 +35,7 @@ from appliance.s3.errors import S3Error
 from appliance.s3.messages import Headers, Response
 from appliance.s3.payload import PayloadMode, PayloadPlan
 from appliance.s3.ranges import Span
+from appliance.s3.storage_classes import require_tier
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,6 +57,7 @@ XML = (b"content-type", b"application/xml")
 
 async def copy_object(operation: CopyObject, request: S3Request) -> Response:
     """Make a version out of another one's bodies."""
+    require_tier(operation.headers.storage_class, request.list_classes())
     conditions = conditions_of(operation.conditions)
     # A named version is another matter: its copy onto its key is how S3 restores an earlier one.
     is_onto_itself = (

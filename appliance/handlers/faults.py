@@ -31,6 +31,7 @@ FAULTS: dict[type[Exception], S3Code] = {
     tiers.PlanStale: S3Code.INTERNAL_ERROR,
     tiers.PolicyInvalid: S3Code.INTERNAL_ERROR,
     tiers.TraceInvalid: S3Code.INTERNAL_ERROR,
+    tiers.LedgerRefused: S3Code.SERVICE_UNAVAILABLE,
     tiers.LedgerUnavailable: S3Code.SERVICE_UNAVAILABLE,
     tenants.NoSuchTenant: S3Code.ACCESS_DENIED,
     tenants.TenantExists: S3Code.INTERNAL_ERROR,

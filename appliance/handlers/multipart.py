@@ -50,6 +50,7 @@ from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 from appliance.s3.etag import multipart_etag, quote_etag
 from appliance.s3.messages import BodyReader, RequestHead, Response
+from appliance.s3.storage_classes import find_tier, require_tier
 from appliance.s3.xml_parts import COMPLETE_XML_BYTES_MAX, PartChoice, parse_complete_upload
 from appliance.s3.xml_writer import Owner
 
@@ -87,6 +88,7 @@ UPLOAD_ID_RANDOM_BYTES = 24  # 192 bits: nobody guesses another's upload
 
 async def create_multipart_upload(operation: CreateMultipartUpload, request: S3Request) -> Response:
     """Begin an upload; what is said of the object is kept with it."""
+    require_tier(operation.headers.storage_class, request.list_classes())
     bucket = await request.load_bucket(operation.bucket)
     attributes = attributes_of(operation.headers)
     check_annex_room(operation.key, attributes)
@@ -240,6 +242,8 @@ async def store_part(
             object_bytes_max=services.limits.put_bytes_max,
             expected_bytes=plan.decoded_bytes,
             make_annex=make_annex,
+            # A class that a policy since then does not know begins on the fastest tier.
+            tier=find_tier(upload.attributes.storage_class, request.list_classes()),
         ),
         body,
     )

@@ -29,6 +29,7 @@ from appliance.s3.errors import S3Error
 from appliance.s3.etag import quote_etag
 from appliance.s3.messages import Response
 from appliance.s3.payload import PayloadPlan, plan_payload
+from appliance.s3.storage_classes import require_tier
 from hal.geometry import ANNEX_BYTES_MAX
 from tenants.quota import admit
 from tenants.records import Tenant, Usage
@@ -53,6 +54,7 @@ async def put_object(operation: PutObject, request: S3Request) -> Response:
     """Store the request's body as the current version of a key."""
     services = request.services
     conditions = conditions_of(operation.conditions)
+    tier = require_tier(operation.headers.storage_class, request.list_classes())
     plan = plan_upload(request)
     bucket = await _admit(operation, request, plan, conditions)
     [algorithm] = plan.algorithms
@@ -91,6 +93,7 @@ async def put_object(operation: PutObject, request: S3Request) -> Response:
             object_bytes_max=services.limits.put_bytes_max,
             expected_bytes=plan.decoded_bytes,
             make_annex=make_annex,
+            tier=tier,
         ),
         request.body,
     )

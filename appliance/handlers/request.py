@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from appliance.s3.sigv4 import Verified
     from tenants.records import Principal
     from tiers.page_store import PageStore
+    from tiers.policy import Policy
 
 __all__ = ["S3Limits", "S3Request", "Services", "require_bucket"]
 
@@ -58,6 +59,7 @@ class Services:
     """The parts of the appliance that handlers use; made once by the composition root.
 
     Attributes:
+        active_policy: The tiering policy in force.
         token_key: Key of the MAC over continuation tokens.
         random_bytes: Unguessable bytes, for upload ids.
         computing: Threads for work that would hold the event loop for long.
@@ -71,6 +73,7 @@ class Services:
     body_ids: BodyIds
     clock: Clock
     limits: S3Limits
+    active_policy: Callable[[], Policy]
     token_key: bytes
     random_bytes: Callable[[int], bytes]
     computing: trio.CapacityLimiter
@@ -85,6 +88,11 @@ class S3Request:
     principal: Principal
     verified: Verified
     services: Services
+
+    def list_classes(self) -> list[tuple[str, str]]:
+        """Name and storage class of every tier, the fastest first."""
+        policy = self.services.active_policy()
+        return [(tier.name, tier.storage_class) for tier in policy.tiers]
 
     async def load_bucket(self, name: str) -> Bucket:
         """The bucket of that name in the caller's namespace.

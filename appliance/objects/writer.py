@@ -65,6 +65,7 @@ class BodyRequest:
         object_bytes_max: A longer body is refused while it arrives.
         make_annex: The annex from the body's size and digests; called once, at the end.
         expected_bytes: Announced payload length, None where nothing was announced.
+        tier: Where the pages belong, as far as there is room; None for the fastest tier.
     """
 
     tenant_id: int
@@ -75,6 +76,7 @@ class BodyRequest:
     object_bytes_max: int
     expected_bytes: int | None
     make_annex: Callable[[int, Digests], bytes]
+    tier: str | None = None
 
 
 class BodyWriter:
@@ -205,6 +207,7 @@ class _Transfer:
                 payload_bytes=PAGE_BYTES_MAX,
                 identity=self._identity(page_index, is_last=False),
                 prepare=lambda: self._digest.update(payload),
+                tier=self._request.tier,
             )
             self.pages.append(page)
         finally:
@@ -231,6 +234,7 @@ class _Transfer:
             payload_bytes=self._filled_bytes,
             identity=self._identity(self._page_count, is_last=True),
             annex=annex,
+            tier=self._request.tier,
         )
         payload.release()
         self.pages.append(page)

@@ -16,6 +16,7 @@ from appliance.s3.errors import S3Error
 from appliance.s3.fields import Fields, check_field_value
 from appliance.s3.operations import ObjectHeaders, ResponseOverrides
 from appliance.s3.query import Query, parse_query
+from appliance.s3.storage_classes import STANDARD, check_class_name
 from appliance.s3.tagging import parse_tagging_header
 
 if TYPE_CHECKING:
@@ -48,29 +49,6 @@ _SYSTEM = (
 _QUERY_HEADERS = frozenset(
     {"x-amz-storage-class", "x-amz-tagging", "x-amz-website-redirect-location"}
 )
-# Where pages live is for the tiering policy; a class is kept and shown, as long as it promises no
-# more than what a read here does, which is to answer at once.
-_STORAGE_CLASSES = frozenset(
-    {
-        "STANDARD",
-        "REDUCED_REDUNDANCY",
-        "STANDARD_IA",
-        "ONEZONE_IA",
-        "INTELLIGENT_TIERING",
-        "GLACIER_IR",
-    }
-)
-_STORAGE_CLASSES_NOT_BUILT = frozenset(
-    {
-        "GLACIER",
-        "DEEP_ARCHIVE",
-        "EXPRESS_ONEZONE",
-        "OUTPOSTS",
-        "SNOW",
-        "FSX_ONTAP",
-        "FSX_OPENZFS",
-    }
-)
 _OVERRIDES = {
     "response-cache-control": b"cache-control",
     "response-content-disposition": b"content-disposition",
@@ -86,7 +64,8 @@ def parse_object_headers(head: RequestHead) -> ObjectHeaders:
 
     Raises:
         S3Error: `InvalidArgument` for control characters, `MetadataTooLarge` above 2,048 bytes,
-            `InvalidTag`, `InvalidStorageClass`, `NotImplemented` for classes that need a restore.
+            `InvalidTag`, `InvalidStorageClass` for what is no name, `NotImplemented` for classes of
+            a remote tier. Whether there is a class of that name is the policy's to say.
     """
     fields = Fields.collect([*head.headers, *_list_query_headers(head)])
     storage_class = fields.find_text(b"x-amz-storage-class")
@@ -96,7 +75,7 @@ def parse_object_headers(head: RequestHead) -> ObjectHeaders:
         system=_parse_system(fields),
         user=_parse_user(fields),
         tags=parse_tagging_header(tagging) if tagging is not None else (),
-        storage_class=_check_storage_class(storage_class) if storage_class else "STANDARD",
+        storage_class=check_class_name(storage_class) if storage_class else STANDARD,
     )
 
 
@@ -224,13 +203,3 @@ def _check_name(name: bytes) -> bytes:
             elements={"ArgumentName": "x-amz-meta-*"},
         )
     return name
-
-
-def _check_storage_class(name: str) -> str:
-    if name in _STORAGE_CLASSES:
-        return name
-    elements = {"StorageClassRequested": name}
-    if name in _STORAGE_CLASSES_NOT_BUILT:
-        message = "The storage class you specified is not implemented"
-        raise S3Error(S3Code.NOT_IMPLEMENTED, message, elements=elements)
-    raise S3Error(S3Code.INVALID_STORAGE_CLASS, elements=elements)

@@ -114,21 +114,20 @@ def test_a_redirect_leads_to_a_path_or_a_url() -> None:
     assert refusal((b"x-amz-website-redirect-location", long)) is S3Code.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA"),
-        *("ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"),
-    ],
-)
-def test_a_storage_class_that_is_read_at_once_is_kept(name: str) -> None:
+@pytest.mark.parametrize("name", ["STANDARD", "STANDARD_IA", "INTELLIGENT_TIERING", "HOT"])
+def test_a_storage_class_is_kept_whether_there_is_one_says_the_policy(name: str) -> None:
     assert parse((b"x-amz-storage-class", name.encode())).storage_class == name
 
 
-def test_other_storage_classes_are_refused() -> None:
-    for name in (b"GLACIER", b"DEEP_ARCHIVE", b"OUTPOSTS"):
+def test_no_storage_class_is_the_standard_one() -> None:
+    assert parse().storage_class == "STANDARD"
+    assert parse((b"x-amz-storage-class", b"")).storage_class == "STANDARD"
+
+
+def test_storage_classes_that_are_not_built_and_names_that_are_none_are_refused() -> None:
+    for name in (b"GLACIER", b"GLACIER_IR", b"DEEP_ARCHIVE", b"OUTPOSTS"):
         assert refusal((b"x-amz-storage-class", name)) is S3Code.NOT_IMPLEMENTED
-    for name in (b"standard", b"HOT"):
+    for name in (b"a b", b"x" * 65, b"\xc3\xa9"):
         assert refusal((b"x-amz-storage-class", name)) is S3Code.INVALID_STORAGE_CLASS
     twice = [(b"x-amz-storage-class", b"STANDARD")] * 2
     assert refusal(*twice) is S3Code.INVALID_ARGUMENT
