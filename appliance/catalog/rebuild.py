@@ -6,7 +6,7 @@ the counters above all ids and the usage to what the rows add up to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, insert, select, text, update
@@ -20,7 +20,7 @@ from appliance.catalog.usage import recompute
 from appliance.catalog.version_rows import encode_attributes, encode_checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Column, Connection, Executable
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         NewBody,
         VersionRecord,
     )
+    from hal.records import Extent
     from tenants.records import AccessKey, Tenant, TenantId, User
 
 __all__ = [
@@ -59,11 +60,16 @@ _bu = tables.buckets.c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldBody:
-    """A body with its pages, and how often it is referred to."""
+    """A body with its pages, and how often it is referred to.
+
+    Attributes:
+        shadows: Second places of pages, by index.
+    """
 
     tenant_id: TenantId
     body: NewBody
     reference_count: int
+    shadows: Mapping[int, Extent] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +286,7 @@ def add_versions(
 
 
 def add_bodies(connection: Connection, *, bodies: Sequence[HeldBody]) -> None:
-    """Insert bodies and where their pages lie."""
+    """Insert bodies and where their pages and shadows lie."""
     _insert(
         connection,
         insert(tables.bodies),
@@ -312,6 +318,22 @@ def add_bodies(connection: Connection, *, bodies: Sequence[HeldBody]) -> None:
             }
             for held in bodies
             for page in held.body.pages
+        ],
+    )
+    _insert(
+        connection,
+        insert(tables.page_shadows),
+        [
+            {
+                "body_id": held.body.body_id,
+                "page_index": index,
+                "volume_id": extent.volume_id,
+                "segment_id": extent.segment_id,
+                "segment_offset": extent.offset,
+                "record_bytes": extent.length_bytes,
+            }
+            for held in bodies
+            for index, extent in held.shadows.items()
         ],
     )
 

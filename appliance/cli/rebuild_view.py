@@ -31,6 +31,7 @@ def show_rebuilt(done: RebuildReport) -> None:
             ("versions", str(rebuilt.versions)),
             ("delete markers", str(rebuilt.delete_markers)),
             ("pages", str(rebuilt.pages)),
+            ("shadows", str(rebuilt.shadows)),
             ("bytes", format_size(rebuilt.size_bytes)),
             ("left out", str(done.left_out_count)),
             ("bad records", str(done.damaged_count)),

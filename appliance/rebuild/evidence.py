@@ -1,7 +1,7 @@
 """What the volumes say, before anything is concluded from it.
 
 One `FoundBody` for each body of which a record was found, with what its last record says of it. A
-page may lie in two places, where a move was under way; either will do.
+page may lie in several places: it has a shadow, a move was under way, or its source not freed yet.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class FoundBody:
     """A body as its records show it.
 
     Attributes:
-        pages: Where each page was found, by index.
+        pages: Where each page was found, by index; of a verified body its place and then, if there
+            is one, its shadow.
         last_index: Index of the last page; None where the record that would say so was not found.
         written_us: Of the last record, 0 where it was not found.
         annex: Of the last record; None for manifests and where it cannot be read.

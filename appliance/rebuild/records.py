@@ -19,13 +19,19 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """What the new catalog holds; `size_bytes` are those of the objects."""
+    """What the new catalog holds.
+
+    Attributes:
+        shadows: Pages that have a second place.
+        size_bytes: Of the objects.
+    """
 
     tenants: int
     buckets: int
     versions: int
     delete_markers: int
     pages: int
+    shadows: int
     size_bytes: int
 
 

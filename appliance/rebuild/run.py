@@ -33,7 +33,7 @@ from appliance.rebuild.records import RebuildReport, Tally
 from appliance.rebuild.scan import scan_volume, verify_body
 from appliance.rebuild.write import WrittenCatalog, write_catalog
 from appliance.secrets import SecretBox, SecretsError
-from appliance.storage import IO_SLOTS_BY_TIER, VolumeMismatch
+from appliance.storage import IO_SLOTS_BY_TIER, TIER_ORDER, VolumeMismatch
 from hal.buffers import AlignedBuffer
 from hal.file_device import FileDevice
 from hal.geometry import RECORD_BYTES_MAX
@@ -135,6 +135,7 @@ def _tally(rebuilt: Rebuilt, written: WrittenCatalog) -> Tally:
         versions=len(rebuilt.versions) - markers,
         delete_markers=markers,
         pages=written.pages,
+        shadows=written.shadows,
         size_bytes=sum(version.statement.size_bytes for version in rebuilt.versions),
     )
 
@@ -185,7 +186,9 @@ async def find_all(
                 return evidence, rebuilt, read_bytes
             for body_id in sorted(wanted):
                 body = evidence.bodies[body_id]
-                read_bytes += await verify_body(volumes, evidence, body, buffer.view)
+                read_bytes += await verify_body(
+                    volumes, evidence, body, buffer.view, tier_order=TIER_ORDER
+                )
             verified |= wanted
 
 

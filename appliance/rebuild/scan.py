@@ -23,13 +23,15 @@ from tiers.records import StoredPage
 from tiers.scrub_records import Condition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from appliance.rebuild.evidence import Evidence, FoundBody
     from hal.records import VolumeId
     from hal.volume import Volume
 
 __all__ = ["scan_volume", "verify_body"]
+
+PLACES_MAX = 2  # a page and its shadow
 
 
 async def scan_volume(
@@ -64,32 +66,63 @@ async def scan_volume(
 
 
 async def verify_body(
-    volumes: Mapping[VolumeId, Volume], evidence: Evidence, body: FoundBody, target: memoryview
+    volumes: Mapping[VolumeId, Volume],
+    evidence: Evidence,
+    body: FoundBody,
+    target: memoryview,
+    *,
+    tier_order: Sequence[str],
 ) -> int:
-    """Verify the pages of a body that were not read by the scan; the bytes that were read.
+    """Verify the pages of a body and choose their places; the bytes that were read.
 
-    A page that is sound in one of its places counts there alone; one that is in none makes the body
-    bad.
+    A page lies in its sound place on the fastest tier, a sound place on a slower one is its shadow.
+    What else there is counts no more: the next start sweeps it. A page that is sound in no place
+    makes the body bad.
+
+    Args:
+        volumes: Open; nothing is written to them.
+        evidence: Told of what is bad.
+        body: Its last record was read by the scan, wherever it lies.
+        target: Aligned memory for one record, borrowed until return.
+        tier_order: Tier names, fastest first.
 
     Raises:
-        HalError: The device as a whole gives nothing out.
+        HalError: A device as a whole gives nothing out.
     """
+    ranks = {tier: rank for rank, tier in enumerate(tier_order)}
+
+    def rank(page: StoredPage) -> int:
+        return ranks[volumes[page.extent.volume_id].tier]
+
+    def order(page: StoredPage) -> tuple[int, int, int, int]:
+        # Of two on one tier the later one: a drain copies away from what is about to go.
+        extent = page.extent
+        return rank(page), -extent.segment_id, -extent.offset, extent.volume_id
+
     read_bytes = 0
-    for index, places in sorted(body.pages.items()):
-        if index == body.last_index:
-            continue  # read by the scan
-        reason = ""
-        for page in places:
-            verdict = await check_record(volumes[page.extent.volume_id], page, target)
-            read_bytes += page.extent.length_bytes
-            if verdict.condition in {Condition.SOUND, Condition.BLEMISHED}:
-                body.pages[index] = [page]
+    for index, found in sorted(body.pages.items()):
+        kept: list[StoredPage] = []
+        for page in sorted(found, key=order):
+            if kept and not _may_be_shadow(page, of=kept[0], is_slower=rank(page) > rank(kept[0])):
+                continue
+            if index != body.last_index:
+                verdict = await check_record(volumes[page.extent.volume_id], page, target)
+                read_bytes += page.extent.length_bytes
+                if verdict.condition not in {Condition.SOUND, Condition.BLEMISHED}:
+                    evidence.note_damage(str(page.extent), verdict.reason)
+                    continue
+            kept.append(page)
+            if len(kept) == PLACES_MAX:
                 break
-            reason = verdict.reason
-            evidence.note_damage(str(page.extent), reason)
+        if kept:
+            body.pages[index] = kept
         else:
             body.is_bad = True
     return read_bytes
+
+
+def _may_be_shadow(page: StoredPage, *, of: StoredPage, is_slower: bool) -> bool:
+    return is_slower and (page.payload_bytes, page.blake3) == (of.payload_bytes, of.blake3)
 
 
 async def _take(volume: Volume, evidence: Evidence, found: FoundRecord, target: memoryview) -> None:
@@ -103,15 +136,25 @@ async def _take(volume: Volume, evidence: Evidence, found: FoundRecord, target: 
         extent=found.extent,
     )
     body = evidence.body(header.body_id, TenantId(header.tenant_id))
-    if not header.is_last:
-        body.pages.setdefault(header.page_index, []).append(page)
-        return
-    if body.last_index is not None:
-        return  # the second copy of a page that a move was about to free
-    said = await _read_last(volume, found, target, evidence)
-    if said is None:
-        return
+    if header.is_last:
+        # Each copy is read: one that is bad must not hide another that is good.
+        said = await _read_last(volume, found, target, evidence)
+        if said is None:
+            return
+        _take_statement(body, evidence, found, said)
+    body.pages.setdefault(header.page_index, []).append(page)
+
+
+def _take_statement(
+    body: FoundBody, evidence: Evidence, found: FoundRecord, said: tuple[bytes, bytes]
+) -> None:
+    """What a last record says of its body, unless another copy of it has said so."""
+    header = found.header
     payload, annex = said
+    body.last_index = header.page_index
+    body.written_us = header.written_us
+    if body.annex is not None or body.manifest is not None:
+        return
     try:
         if header.kind is RecordKind.MANIFEST:
             body.manifest = decode_manifest(payload)
@@ -119,9 +162,6 @@ async def _take(volume: Volume, evidence: Evidence, found: FoundRecord, target: 
             body.annex = decode_annex(annex)
     except (AnnexInvalid, ManifestInvalid) as error:
         evidence.note_damage(str(found.extent), str(error))
-    body.pages[header.page_index] = [page]
-    body.last_index = header.page_index
-    body.written_us = header.written_us
 
 
 async def _read_last(

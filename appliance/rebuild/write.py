@@ -48,6 +48,7 @@ class WrittenCatalog:
 
     tenants: int
     pages: int
+    shadows: int
     keys: int
     policies: int
     tenants_without_keys: tuple[str, ...]
@@ -89,7 +90,7 @@ async def write_catalog(  # noqa: PLR0913 - what there is, and how to stamp it
         async with open_pipeline() as nursery:
             await nursery.start(catalog.run)
             await catalog.commit(partial(_add_owners, rebuilt, tenants, heritage))
-            pages = await _add_bodies(catalog, rebuilt, evidence)
+            pages, shadows = await _add_bodies(catalog, rebuilt, evidence)
             for some in _split(rebuilt.versions):
                 rows = [_make_version(version) for version in some]
                 await catalog.commit(partial(units.add_versions, versions=rows))
@@ -132,6 +133,7 @@ async def write_catalog(  # noqa: PLR0913 - what there is, and how to stamp it
     return WrittenCatalog(
         tenants=len(tenants),
         pages=pages,
+        shadows=shadows,
         keys=len(heritage.keys) if heritage is not None else 0,
         policies=len(heritage.policies) if heritage is not None else 0,
         tenants_without_keys=tuple(
@@ -221,8 +223,9 @@ def _split(rows: Sequence[RowT]) -> Iterator[Sequence[RowT]]:
         yield rows[start : start + ROWS_PER_COMMIT]
 
 
-async def _add_bodies(catalog: Catalog, rebuilt: Rebuilt, evidence: Evidence) -> int:
-    pages = 0
+async def _add_bodies(catalog: Catalog, rebuilt: Rebuilt, evidence: Evidence) -> tuple[int, int]:
+    """Write the bodies that are referred to; how many pages and shadows they have."""
+    pages = shadows = 0
     for some in _split(sorted(rebuilt.references.items())):
         held = []
         for body_id, references in some:
@@ -232,10 +235,21 @@ async def _add_bodies(catalog: Catalog, rebuilt: Rebuilt, evidence: Evidence) ->
                 size_bytes=found.size_bytes,
                 pages=tuple(places[0] for _, places in sorted(found.pages.items())),
             )
+            one = HeldBody(
+                tenant_id=found.tenant_id,
+                body=body,
+                reference_count=references,
+                shadows={
+                    index: places[1].extent
+                    for index, places in found.pages.items()
+                    if len(places) > 1
+                },
+            )
             pages += len(body.pages)
-            held.append(HeldBody(tenant_id=found.tenant_id, body=body, reference_count=references))
+            shadows += len(one.shadows)
+            held.append(one)
         await catalog.commit(partial(units.add_bodies, bodies=held))
-    return pages
+    return pages, shadows
 
 
 def _make_version(

@@ -16,6 +16,7 @@ import trio
 from appliance.catalog import bodies, buckets, tenants, versions
 from appliance.catalog.engine import Catalog
 from appliance.catalog.ledger import SqlDeadLedger
+from appliance.catalog.places import find_places
 from appliance.catalog.records import NewBody, NewVersion, VersionAttributes, WriteConditions
 from appliance.catalog.settings import begin_epoch
 from appliance.catalog.volumes import list_volumes
@@ -36,7 +37,7 @@ from tiers.page_store import PageStore, RecordIdentity
 from tiers.reclaimer import Reclaimer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from appliance.catalog.records import Bucket
     from appliance.fsck.records import FsckReport
@@ -253,6 +254,16 @@ class OpenStore:
         moved = await copy_record(self.pages, page, to_volume=to_volume)
         await self._set_places(page, moved.extent, page.extent if keeps_shadow else None)
         return moved
+
+    async def release(self, pages: Sequence[StoredPage]) -> None:
+        """Give the first places of pages up in favour of their shadows."""
+        for page in pages:
+            places = await self.catalog.read(
+                partial(find_places, body_id=page.body_id, page_index=page.page_index)
+            )
+            assert places is not None
+            assert places.shadow is not None
+            await self._set_places(page, places.shadow, None)
 
     async def _set_places(self, page: StoredPage, extent: Extent, shadow: Extent | None) -> None:
         await self.catalog.commit(
