@@ -5,7 +5,8 @@
 
 It needs a machine with nothing else to do, and says so where it has not: a busy one makes figures
 that nobody may quote. Exit codes: 0 measured; 1 something was missing or void, as the report says;
-2 wrong call, or a place that cannot be measured on; 3 the server failed a proof of its conditions.
+2 wrong call, or a place that cannot be measured on; 3 the server failed a proof of its conditions;
+130 ended by Ctrl-C or SIGTERM, with a report of what was measured until then.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    from tools.bench.records import Row, Workload
+    from tools.bench.records import Workload
 
 __all__ = ["main"]
 
@@ -47,6 +48,7 @@ ROUNDS, QUICK_ROUNDS = 5, 1
 SAMPLE_S, QUICK_SAMPLE_S = 5.0, 1.0
 CEILING_SHARE = 0.4  # of a sample's time: ceilings are simple, and there are several of them
 RAW_FILE_BYTES, QUICK_RAW_FILE_BYTES = 4 * GIB, 256 * MIB
+EXIT_ENDED = 130  # as shells say of SIGINT
 _VERSION = re.compile(r"\d+\.\d+(?:\.\d+)*")
 _VERSIONS = {
     "wrk": ("-v",),
@@ -85,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConditionsBroken as failure:
         print(f"The server failed a proof, and nothing was measured: {failure}", file=sys.stderr)
         return 3
+    except KeyboardInterrupt:  # before anything was measured
+        return EXIT_ENDED
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -114,7 +118,12 @@ def _measure(
         pace=pace,
         say=say,
     )
-    rows: list[Row] = campaign.run(workloads)
+    is_ended = False
+    try:
+        campaign.run(workloads)
+    except KeyboardInterrupt:
+        say("ended early; this is what was measured until then")
+        is_ended = True
     facts = RunFacts(
         started_at=started_at,
         seconds=time.monotonic() - started,
@@ -125,13 +134,15 @@ def _measure(
         programs=_find_versions(work),
         is_quick=options.quick,
     )
-    figures = summarize_rows(rows, is_judged=not options.quick)
+    figures = summarize_rows(campaign.rows, is_judged=not options.quick)
     print(format_report(facts, figures))
     if options.json is not None:
         document = json.dumps(make_document(facts, figures), indent=1)
         options.json.write_text(document + "\n", encoding="utf-8")
         print(f"written to {options.json}")
-    return 1 if any(row.skipped for row in rows) else 0
+    if is_ended:
+        return EXIT_ENDED
+    return 1 if any(row.skipped for row in campaign.rows) else 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

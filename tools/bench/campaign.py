@@ -20,7 +20,7 @@ from tools.bench.generators import ProgramMissing, RunVoid
 from tools.bench.outputs import OutputUnclear
 from tools.bench.page_cache import StillCached
 from tools.bench.plan import Plan, put_large
-from tools.bench.records import GIB, MIB, Row, Side, Skipped
+from tools.bench.records import GIB, MIB, Row, Side, Skipped, format_figure
 from tools.bench.scenarios import make_scenario, room_needed_bytes
 from tools.bench.servers import MeasuredServer, OurServer, PeerServer
 
@@ -71,6 +71,9 @@ class Campaign:
         settings: Of our server, as environment variables.
         ceilings: Measures limits on the same file system.
         say: Takes lines about what is going on.
+
+    Attributes:
+        rows: What was measured so far.
     """
 
     def __init__(
@@ -89,21 +92,24 @@ class Campaign:
         self._say = say
         self._until = None if pace.seconds_max is None else time.monotonic() + pace.seconds_max
         self._number = 0
+        self.rows: list[Row] = []
         self._kept: dict[Side, MeasuredServer] = {}
 
-    def run(self, workloads: Iterable[Workload]) -> list[Row]:
-        """Everything, in order."""
+    def run(self, workloads: Iterable[Workload]) -> None:
+        """Measures everything, in order, into `rows`."""
         try:
-            return [row for workload in workloads for row in self._run_workload(workload)]
+            for workload in workloads:
+                self._run_workload(workload)
         finally:
             self._discard(self._kept)
 
-    def _run_workload(self, workload: Workload) -> list[Row]:
+    def _run_workload(self, workload: Workload) -> None:
         rows = [Row(workload=workload, connections=count) for count in workload.connections]
+        self.rows += rows
         if self._is_over():
             for row in rows:
                 self._skip(row, "all", "the run's time was over")
-            return rows
+            return
         self._say(f"{workload.name}: {workload.does}")
         place = self._directory / "work"
         scenario = make_scenario(workload, place, seconds=self._pace.seconds)
@@ -121,7 +127,6 @@ class Campaign:
         finally:
             self._discard(servers)
             shutil.rmtree(place, ignore_errors=True)
-        return rows
 
     def _may_keep(self, workload: Workload) -> bool:
         """Whether any other such workload could go on where this one ends."""
@@ -215,7 +220,7 @@ class Campaign:
             self._skip(row, side.value, f"round {number + 1}: {failure}")
             return
         row.samples.setdefault(side, {})[number] = sample
-        shown = f"{figure:,.6g} {workload.metric.value}"
+        shown = format_figure(figure, workload.metric)
         self._say(f"  {row.row_id} round {number + 1}, {side.value}: {shown}")
 
     def _set_background(

@@ -24,7 +24,10 @@ __all__ = [
     "Skipped",
     "Target",
     "Workload",
+    "choose_unit",
     "format_bytes",
+    "format_digits",
+    "format_figure",
 ]
 
 KIB = 1024
@@ -255,3 +258,25 @@ def format_bytes(count: int) -> str:
         if count >= unit and count % unit == 0:
             return f"{count // unit}{name}"
     return f"{count}B"
+
+
+def choose_unit(value: float, metric: Metric) -> tuple[float, str]:
+    """What a figure is multiplied by to be read, and the unit that it then has."""
+    if metric.is_time:
+        return 1e3, "ms"
+    if metric is Metric.BYTES_PER_S:
+        return 1e-6, "MB/s"
+    return (1e-3, "k/s") if value >= 10_000 else (1.0, "/s")
+
+
+def format_digits(value: float) -> str:
+    """The digits that count: 1,234, 470, 14.2, 0.12."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def format_figure(value: float, metric: Metric) -> str:
+    """One figure with its unit: `470 MB/s`."""
+    factor, unit = choose_unit(value, metric)
+    return f"{format_digits(value * factor)} {unit}"

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from tools.bench.ceilings import CEILINGS
-from tools.bench.records import Metric, format_bytes
+from tools.bench.records import Metric, choose_unit, format_bytes, format_digits
 from tools.bench.spread import ROUNDS_FOR_VERDICT, Spread, Verdict, summarize
 
 if TYPE_CHECKING:
@@ -263,15 +263,9 @@ def _format_skipped(rows: Sequence[RowFigures]) -> str:
 
 
 def format_spread(spread: Spread, metric: Metric) -> str:
-    """Median and extremes in one unit: `14.2 (13.9-15.0) k/s`, `470 (455-480) MB/s`, `3.1 ms`."""
-    factor, unit = 1.0, "/s"
-    if metric.is_time:
-        factor, unit = 1e3, "ms"
-    elif metric is Metric.BYTES_PER_S:
-        factor, unit = 1e-6, "MB/s"
-    elif spread.median >= 10 * _THOUSAND:
-        factor, unit = 1e-3, "k/s"
-    numbers = [_digits(value * factor) for value in (spread.median, spread.low, spread.high)]
+    """Median and extremes in one unit: `14.2 (13.9-15.0) k/s`, `470 (455-480) MB/s`."""
+    factor, unit = choose_unit(spread.median, metric)
+    numbers = [format_digits(value * factor) for value in (spread.median, spread.low, spread.high)]
     return f"{numbers[0]} ({numbers[1]}-{numbers[2]}) {unit}"
 
 
@@ -280,13 +274,6 @@ def format_ratio(spread: Spread | None) -> str:
     if spread is None:
         return _NOTHING
     return f"{spread.median:.2f} ({spread.low:.2f}-{spread.high:.2f})"
-
-
-def _digits(value: float) -> str:
-    """Three digits that count: 14.2, 470, 1,234, 0.123."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _align(table: Sequence[Sequence[str]]) -> str:
