@@ -44,7 +44,7 @@ class RecoveryStatistics:
 
 
 class Recovery:
-    """The recovery of one start. Each method is called at most once.
+    """The recovery of one start. Each method is called at most once, `recheck` before any reclaim.
 
     Args:
         core: What was opened; its catalog is running.
@@ -62,6 +62,7 @@ class Recovery:
             boot_epoch=core.boot_epoch,
             bytes_max=settings.recheck_bytes,
             period_us=round(settings.recheck_period_s * 1_000_000),
+            now_us=core.clock.now_us,
             on_failure=_report_failure,
         )
 
@@ -83,6 +84,7 @@ class Recovery:
             pages=report.pages,
             bytes=report.checked_bytes,
             bad=report.bad_pages,
+            revived=report.revived_pages,
             seconds=round(self._core.clock.monotonic() - began, 3),
         )
 

@@ -220,13 +220,6 @@ class Appliance:
             keyring = make_keyring(core)
             await working.start(keyring.run)
             reclaimer = make_reclaimer(core, grace_s=self._settings.reclaim.grace_s)
-            working.start_soon(
-                partial(
-                    reclaimer.run,
-                    interval_s=self._settings.reclaim.interval_s,
-                    on_failure=_report_reclaim_failure,
-                )
-            )
             scrubber = self._scrubber = make_scrubber(
                 core, plan_of=self._plan_scrub, on_event=_log_scrub
             )
@@ -236,6 +229,14 @@ class Appliance:
                 self._metrics.watch("recovery", recovery.statistics, gauges=("usage_findings",))
                 await recovery.recheck()
                 working.start_soon(recovery.compare_usage)
+            # Not before: a page may lie again where a place is about to be punched.
+            working.start_soon(
+                partial(
+                    reclaimer.run,
+                    interval_s=self._settings.reclaim.interval_s,
+                    on_failure=_report_reclaim_failure,
+                )
+            )
             for volume in volumes:
                 working.start_soon(_measure_room_forever, store, volume.volume_id)
             working.start_soon(_keep_reserve_forever, catalog)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tiers.ports import DeadExtent
 from tiers.records import PagePlaces
 from tiers.scrub_records import ScrubEntry, ScrubPass, ScrubPlace, SegmentLoad
 
@@ -28,6 +29,8 @@ class MemoryScrubLedger:
     def __init__(self) -> None:
         self._pages: dict[_Key, PagePlaces] = {}
         self._left: list[tuple[Extent, str, int]] = []
+        self._moves: list[tuple[_Key, VolumeId, int]] = []
+        self._dead_extents: dict[int, tuple[Extent, int]] = {}
         self._dead: set[BodyId] = set()
         self._passes: dict[VolumeId, ScrubPass] = {}
         self._is_paused = False
@@ -42,6 +45,14 @@ class MemoryScrubLedger:
         """Give a page a second place."""
         self._pages[page.body_id, page.page_index] = PagePlaces(page=page, shadow=extent)
 
+    def add_move(self, page: StoredPage, extent: Extent, *, at_us: int) -> StoredPage:
+        """Give a known page another place; the one it leaves waits for its punch."""
+        moved = replace(page, extent=extent, generation=page.generation + 1)
+        self.add_page(moved)
+        self._dead_extents[len(self._moves)] = page.extent, at_us
+        self._moves.append(((page.body_id, page.page_index), page.extent.volume_id, at_us))
+        return moved
+
     def remove_page(self, page: StoredPage) -> None:
         """Forget a page, as reclaim does."""
         del self._pages[page.body_id, page.page_index]
@@ -54,7 +65,7 @@ class MemoryScrubLedger:
         """All pages set aside, by body and index."""
         return [self._quarantined[key] for key in sorted(self._quarantined)]
 
-    def list_left(self) -> Sequence[tuple[Extent, str, int]]:
+    def list_given_up(self) -> Sequence[tuple[Extent, str, int]]:
         """All places that were given up as bad, with why and when."""
         return list(self._left)
 
@@ -182,6 +193,53 @@ class MemoryScrubLedger:
             and first <= ScrubPlace(page.extent.segment_id, page.extent.offset) < before
         ]
         return sorted(pages, key=lambda page: page.extent, reverse=True)[:limit]
+
+    async def list_moved(
+        self,
+        volume_id: VolumeId,
+        *,
+        first: ScrubPlace,
+        before: ScrubPlace,
+        period_us: int,
+        limit: int,
+    ) -> Sequence[StoredPage]:
+        """See `RecheckLedger`."""
+        await trio.lowlevel.checkpoint()
+        last = self._moves[::-1][:limit]
+        keys = dict.fromkeys(key for key, _, at_us in last if at_us >= last[0][2] - period_us)
+        alive = [key for key in keys if key in self._pages and key[0] not in self._dead]
+        return [
+            record
+            for places in map(self._pages.__getitem__, alive)
+            for record in (places.page, places.at_shadow)
+            if record is not None
+            and record.extent.volume_id == volume_id
+            and first <= ScrubPlace(record.extent.segment_id, record.extent.offset) < before
+        ]
+
+    async def list_left(self, page: StoredPage) -> Sequence[DeadExtent]:
+        """See `RecheckLedger`."""
+        await trio.lowlevel.checkpoint()
+        key = page.body_id, page.page_index
+        moves = [(volume, at_us) for moved, volume, at_us in self._moves if moved == key]
+        return [
+            DeadExtent(dead_id=dead_id, extent=extent)
+            for dead_id, (extent, died_us) in self._dead_extents.items()
+            if moves
+            and (extent.volume_id, died_us) == moves[-1]
+            and extent.length_bytes == page.extent.length_bytes
+        ]
+
+    async def revive(self, page: StoredPage, dead: DeadExtent, *, reason: str, at_us: int) -> bool:
+        """See `RecheckLedger`."""
+        await trio.lowlevel.checkpoint()
+        if not self._holds(PagePlaces(page=page)) or dead.dead_id not in self._dead_extents:
+            return False
+        del self._dead_extents[dead.dead_id]
+        self._settle(PagePlaces(page=page), dead.extent)
+        self._left.append((page.extent, reason, at_us))
+        self._quarantined.pop((page.body_id, page.page_index), None)
+        return True
 
     async def load_rechecked_epoch(self) -> int:
         """See `RecheckLedger`."""

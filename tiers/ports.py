@@ -183,6 +183,52 @@ class RecheckLedger(Protocol):
         """
         ...
 
+    async def list_moved(
+        self,
+        volume_id: VolumeId,
+        *,
+        first: ScrubPlace,
+        before: ScrubPlace,
+        period_us: int,
+        limit: int,
+    ) -> Sequence[StoredPage]:
+        """What was moved last and lies on a volume from `first` to `before`, the last move first.
+
+        Pages and shadows of living bodies, each told as its page would be if it lay there.
+
+        Args:
+            volume_id: Where they lie now.
+            first: From this place on.
+            before: Up to this one.
+            period_us: How long before the very last move of all, microseconds.
+            limit: Of the last moves of all volumes that are looked at.
+        """
+        ...
+
+    async def list_left(self, page: StoredPage) -> Sequence[DeadExtent]:
+        """Places of which one may be what a page left by its last move; none that is freed.
+
+        The records there tell which, until they are punched.
+        """
+        ...
+
+    async def revive(self, page: StoredPage, dead: DeadExtent, *, reason: str, at_us: int) -> bool:
+        """Let a page lie again at a place that it left, for the one it lies at is bad.
+
+        The bad one dies. No reclaim may run meanwhile: it would punch what was dead a moment ago.
+
+        Args:
+            page: As it was read; it has no shadow.
+            dead: Its record was verified.
+            reason: What is wrong with the page's place.
+            at_us: Now, microseconds since 1970.
+
+        Returns:
+            False where the page died, moved or has a shadow, or the place was freed; then nothing
+            happened.
+        """
+        ...
+
     async def load_rechecked_epoch(self) -> int:
         """Records of boot epochs below this one were looked at; 0 at first."""
         ...

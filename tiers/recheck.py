@@ -6,15 +6,20 @@ time (measured by the records' own clock from the newest one) or in bytes, which
 and no further than the last start that looked.
 
 Records are walked by place, newest segment first, because places are handed out in the order of
-writing; body ids are handed out when an upload begins and would miss the end of a long one. What
-lies side by side is read in one transfer. A record that fails is looked at again by the scrub's own
-rules, which set it aside, and a whole pass of its volume begins: who lied once may have lied
-elsewhere. The server starts all the same; nothing bad is ever served, because reads verify.
+writing; body ids are handed out when an upload begins and would miss the end of a long one. Records
+of moves lie in segments of their own and carry the time of their upload: they are found by the
+journal of moves, back to the same bounds. What lies side by side is read in one transfer.
+
+A page whose move was lost by the drive lies again where it came from, if that place is not freed
+yet: for the time being no reclaim may run. Another record that fails is looked at again by the
+scrub's own rules, which heal it or set it aside, and a whole pass of its volume begins: who lied
+once may have lied elsewhere. The server starts all the same; nothing bad is ever served, because
+reads verify.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -25,8 +30,10 @@ from hal.geometry import RECORD_BYTES_MAX
 from hal.page_codec import decode_header, open_record
 from hal.records import Extent, SegmentId
 from hal.segment import EPOCH_SHIFT
+from hal.volume_format import load_superblock
 from tiers.page_store import expect_record
-from tiers.scrub_records import ScrubPlace
+from tiers.record_check import check_record
+from tiers.scrub_records import Condition, ScrubPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["Examiner", "Recheck", "RecheckReport", "cut_runs"]
 
 PAGES_PER_LOOKUP = 1_024
+MOVES_MAX = 8_192  # of the last moves; at 20 MiB/s a minute of them is 300 full pages
 # Each costs a commit. More than this and the volume has a wound that a start cannot wait for: the
 # pass that the first of them began finds the others.
 BAD_PAGES_MAX = 100
@@ -68,14 +76,27 @@ class RecheckReport:
     Attributes:
         pages: Pages compared with the catalog.
         checked_bytes: Lengths of their records.
-        bad_pages: Found bad and set aside.
+        bad_pages: Found bad, and set aside unless healed.
+        revived_pages: Of these, pages that lie again where their last move took them from.
         failures: Volumes that could not be read to the end.
     """
 
     pages: int = 0
     checked_bytes: int = 0
     bad_pages: int = 0
+    revived_pages: int = 0
     failures: int = 0
+
+
+@dataclass(slots=True)
+class _Look:
+    """At one volume: the places that count, and what came of it."""
+
+    volume: Volume
+    first: ScrubPlace
+    before: ScrubPlace
+    seen: set[Extent] = field(default_factory=set)
+    bad_pages: int = 0
 
 
 class Recheck:
@@ -87,11 +108,12 @@ class Recheck:
         examiner: Takes the pages that fail.
         boot_epoch: Of this start; only what earlier ones wrote is looked at.
         bytes_max: How much of each volume is read; 0 reads nothing.
-        period_us: How far back from the newest record of a volume.
+        period_us: How far back from the newest record of a volume, and from the last move.
+        now_us: Wall clock, microseconds.
         on_failure: Told of a volume that cannot be read; must not block or raise.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # bounds are named one by one
         self,
         store: PageStore,
         ledger: RecheckLedger,
@@ -100,6 +122,7 @@ class Recheck:
         boot_epoch: int,
         bytes_max: int,
         period_us: int,
+        now_us: Callable[[], int],
         on_failure: Callable[[VolumeId, HalError], None],
     ) -> None:
         assert bytes_max >= 0
@@ -110,10 +133,12 @@ class Recheck:
         self._boot_epoch = boot_epoch
         self._bytes_max = bytes_max
         self._period_us = period_us
+        self._now_us = now_us
         self._on_failure = on_failure
         self._pages = 0
         self._checked_bytes = 0
         self._bad_pages = 0
+        self._revived_pages = 0
         self._failures = 0
 
     async def run(self) -> RecheckReport:
@@ -137,49 +162,107 @@ class Recheck:
             pages=self._pages,
             checked_bytes=self._checked_bytes,
             bad_pages=self._bad_pages,
+            revived_pages=self._revived_pages,
             failures=self._failures,
         )
 
     async def _check_volume(self, volume: Volume, first: ScrubPlace) -> None:
+        look = _Look(volume, first, _first_place(self._boot_epoch))
         with AlignedBuffer(RECORD_BYTES_MAX) as buffer:
             try:
-                bad_pages = await self._walk(volume, first, buffer.view)
+                await self._walk_places(look, buffer.view)
+                await self._walk_moves(look, buffer.view)
             except HalError as error:
                 self._failures += 1
                 self._on_failure(volume.volume_id, error)
                 return
-        if bad_pages:
+        if look.bad_pages:
             await self._examiner.begin(volume.volume_id)
 
-    async def _walk(self, volume: Volume, first: ScrubPlace, buffer: memoryview) -> int:
-        """Newest record first, until a bound is reached; returns how many were bad."""
-        before = _first_place(self._boot_epoch)
-        left_bytes, bad_pages, newest_us = self._bytes_max, 0, 0
+    async def _walk_places(self, look: _Look, buffer: memoryview) -> None:
+        """Newest place first, until a bound is reached."""
+        before = look.before
+        left_bytes, newest_us = self._bytes_max, 0
         while True:
             pages = await self._ledger.list_newest(
-                volume.volume_id, first=first, before=before, limit=PAGES_PER_LOOKUP
+                look.volume.volume_id, first=look.first, before=before, limit=PAGES_PER_LOOKUP
             )
             for run in cut_runs(pages, span_bytes_max=len(buffer)):
-                times, suspects = await _look(volume, run, buffer)
-                self._pages += len(run)
-                self._checked_bytes += sum(page.extent.length_bytes for page in run)
+                times = await self._check_run(look, run, buffer)
+                if look.bad_pages >= BAD_PAGES_MAX:
+                    return
                 left_bytes -= sum(page.extent.length_bytes for page in run)
-                for page in suspects:
-                    bad_pages += await self._examine(page, buffer)
-                    if bad_pages >= BAD_PAGES_MAX:
-                        return bad_pages
                 newest_us = max((newest_us, *times))
                 is_old = bool(times) and max(times) < newest_us - self._period_us
                 if left_bytes <= 0 or is_old:
-                    return bad_pages
+                    return
             if len(pages) < PAGES_PER_LOOKUP:
-                return bad_pages
+                return
             before = ScrubPlace(pages[-1].extent.segment_id, pages[-1].extent.offset)
 
+    async def _walk_moves(self, look: _Look, buffer: memoryview) -> None:
+        """What moved last, but for what was seen at its place already."""
+        moved = await self._ledger.list_moved(
+            look.volume.volume_id,
+            first=look.first,
+            before=look.before,
+            period_us=self._period_us,
+            limit=MOVES_MAX,
+        )
+        left_bytes = self._bytes_max
+        wanted: list[StoredPage] = []
+        for page in moved:
+            if page.extent not in look.seen and left_bytes > 0:
+                left_bytes -= page.extent.length_bytes
+                wanted.append(page)
+        wanted.sort(key=lambda page: page.extent, reverse=True)
+        for run in cut_runs(wanted, span_bytes_max=len(buffer)):
+            if look.bad_pages < BAD_PAGES_MAX:
+                await self._check_run(look, run, buffer)
+
+    async def _check_run(
+        self, look: _Look, run: Sequence[StoredPage], buffer: memoryview
+    ) -> list[int]:
+        """Compare neighbours with the catalog; when those of them were written that never moved."""
+        times, suspects = await _look(look.volume, run, buffer)
+        look.seen.update(page.extent for page in run)
+        self._pages += len(run)
+        self._checked_bytes += sum(page.extent.length_bytes for page in run)
+        for page in suspects:
+            look.bad_pages += await self._examine(page, buffer)
+            if look.bad_pages >= BAD_PAGES_MAX:
+                break
+        return times
+
     async def _examine(self, page: StoredPage, buffer: memoryview) -> bool:
-        is_bad = await self._examiner.examine(page, buffer)
+        is_bad = await self._revive(page, buffer)
+        self._revived_pages += is_bad
+        is_bad = is_bad or await self._examiner.examine(page, buffer)
         self._bad_pages += is_bad
         return is_bad
+
+    async def _revive(self, page: StoredPage, buffer: memoryview) -> bool:
+        """Let a page that is bad where it moved to lie again where it was; whether it does."""
+        left = await self._ledger.list_left(page)
+        if not left:
+            return False
+        volume = self._store.volume(page.extent.volume_id)
+        verdict = await check_record(volume, page, buffer)
+        if verdict.condition in {Condition.SOUND, Condition.BLEMISHED}:
+            return False
+        if verdict.condition is Condition.UNREADABLE:
+            await load_superblock(volume.device)
+        for dead in left:
+            other = self._store.volume(dead.extent.volume_id)
+            try:
+                found = await check_record(other, replace(page, extent=dead.extent), buffer)
+            except HalError:
+                continue  # another device, which is looked at by itself
+            if found.condition is Condition.SOUND:
+                return await self._ledger.revive(
+                    page, dead, reason=verdict.reason, at_us=self._now_us()
+                )
+        return False
 
 
 def cut_runs(pages: Sequence[StoredPage], *, span_bytes_max: int) -> list[list[StoredPage]]:
@@ -207,7 +290,7 @@ def _span_bytes(low: StoredPage, high: StoredPage) -> float:
 async def _look(
     volume: Volume, run: Sequence[StoredPage], buffer: memoryview
 ) -> tuple[list[int], list[StoredPage]]:
-    """When the sound records of a run were written, and the pages that are not sound."""
+    """When the sound records of a run were written that never moved, and what is not sound."""
     low, high = run[-1].extent, run[0].extent
     whole = Extent(
         volume.volume_id,
@@ -230,7 +313,9 @@ async def _look(
                 except (PageCorrupt, FormatUnknown):
                     suspects.append(page)
                 else:
-                    times.append(decode_header(record).written_us)
+                    # A copy carries the time of its upload, which says nothing about this device.
+                    if page.generation == 0:
+                        times.append(decode_header(record).written_us)
 
         await volume.read(whole, window, check=check)
     except MediumError:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from tiers.ports import DeadExtent
+
 __all__ = [
     "decode_page",
     "drop_shadow",
@@ -29,6 +31,7 @@ __all__ = [
     "find_places",
     "heal_page",
     "list_places",
+    "revive_page",
 ]
 
 HEALING_RULE = "scrub"  # as `tier explain` names who moved the page
@@ -79,6 +82,7 @@ _FIND_LIVE = (
     )
 )
 
+_FORGET_DEAD = delete(tables.dead_extents).where(tables.dead_extents.c.dead_id == bindparam("dead"))
 _RELEASE = delete(tables.quarantined_pages).where(
     _q.body_id == bindparam("body"), _q.page_index == bindparam("page")
 )
@@ -136,6 +140,26 @@ def drop_shadow(connection: Connection, *, places: PagePlaces, reason: str, now_
     """
     assert places.shadow is not None
     return _leave(connection, places, places.page.extent, reason=reason, now_us=now_us)
+
+
+def revive_page(
+    connection: Connection, *, page: StoredPage, dead: DeadExtent, reason: str, now_us: int
+) -> bool:
+    """Let a page lie again at a place that it left and that was verified; see `heal_page`.
+
+    Returns:
+        False where the page died, moved or has a shadow, or the place was freed meanwhile.
+    """
+    if find_live_places(connection, body_id=page.body_id, page_index=page.page_index) != PagePlaces(
+        page=page
+    ):
+        return False
+    if not connection.execute(_FORGET_DEAD, {"dead": dead.dead_id}).rowcount:
+        return False
+    revived = _leave(connection, PagePlaces(page=page), dead.extent, reason=reason, now_us=now_us)
+    assert revived, "compared a moment ago, in the same transaction"
+    connection.execute(_RELEASE, {"body": page.body_id, "page": page.page_index})
+    return True
 
 
 def decode_page(row: Sequence[object]) -> StoredPage:

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = [
     "count_quarantined",
     "list_entries",
-    "list_newest",
     "load_pass",
     "measure_segment",
     "prune_quarantine",
@@ -78,7 +77,6 @@ _SHADOW_COLUMNS = (
 )
 # As a row, which both databases look up in an index; written out with OR they would not.
 _FROM = (bindparam("segment", type_=BigInteger), bindparam("first_offset", type_=BigInteger))
-_BEFORE = (bindparam("end_segment", type_=BigInteger), bindparam("end_offset", type_=BigInteger))
 _ROW_LIMIT = bindparam("row_limit", type_=Integer)
 _SHADOWED = tables.page_shadows.join(
     tables.pages, and_(_s.body_id == _p.body_id, _s.page_index == _p.page_index)
@@ -112,30 +110,6 @@ _LIST_SHADOWS = (
         tuple_(_s.segment_id, _s.segment_offset) >= tuple_(*_FROM),
     )
     .order_by(_s.segment_id, _s.segment_offset)
-    .limit(_ROW_LIMIT)
-)
-_LIST_NEWEST_PAGES = (
-    select(*_PAGE_COLUMNS)
-    .select_from(tables.pages.join(tables.bodies, _b.body_id == _p.body_id))
-    .where(
-        _p.volume_id == bindparam("volume"),
-        tuple_(_p.segment_id, _p.segment_offset) >= tuple_(*_FROM),
-        tuple_(_p.segment_id, _p.segment_offset) < tuple_(*_BEFORE),
-        _b.died_us.is_(None),
-    )
-    .order_by(_p.segment_id.desc(), _p.segment_offset.desc())
-    .limit(_ROW_LIMIT)
-)
-_LIST_NEWEST_SHADOWS = (
-    select(*_SHADOW_COLUMNS)
-    .select_from(_SHADOWED.join(tables.bodies, _b.body_id == _p.body_id))
-    .where(
-        _s.volume_id == bindparam("volume"),
-        tuple_(_s.segment_id, _s.segment_offset) >= tuple_(*_FROM),
-        tuple_(_s.segment_id, _s.segment_offset) < tuple_(*_BEFORE),
-        _b.died_us.is_(None),
-    )
-    .order_by(_s.segment_id.desc(), _s.segment_offset.desc())
     .limit(_ROW_LIMIT)
 )
 _MEASURE_SEGMENT = tuple(
@@ -199,31 +173,6 @@ def list_entries(
         for row in connection.execute(_LIST_SHADOWS, values)
     ]
     return list(islice(merge(pages, shadows, key=lambda entry: entry.page.extent), limit))
-
-
-def list_newest(
-    connection: Connection,
-    *,
-    volume_id: VolumeId,
-    first: ScrubPlace,
-    before: ScrubPlace,
-    limit: int,
-) -> list[StoredPage]:
-    """Pages and shadows of living bodies on a volume from `first` to `before`, last place first."""
-    values = {
-        "volume": volume_id,
-        "segment": first.segment_id,
-        "first_offset": first.offset,
-        "end_segment": before.segment_id,
-        "end_offset": before.offset,
-        "row_limit": limit,
-    }
-    pages, shadows = (
-        [decode_page(row) for row in connection.execute(statement, values)]
-        for statement in (_LIST_NEWEST_PAGES, _LIST_NEWEST_SHADOWS)
-    )
-    found = merge(pages, shadows, key=lambda page: page.extent, reverse=True)
-    return list(islice(found, limit))
 
 
 def measure_segment(

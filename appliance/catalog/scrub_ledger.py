@@ -5,16 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from appliance.catalog import scrub, settings
+from appliance.catalog import recheck, scrub, settings
 from appliance.catalog.ledger_units import LedgerUnits
 from appliance.catalog.moves import FLIP_ORDER
-from appliance.catalog.places import drop_shadow, find_live_places, heal_page
+from appliance.catalog.places import drop_shadow, find_live_places, heal_page, revive_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from appliance.catalog.engine import Catalog
     from hal.records import BodyId, SegmentRef, VolumeId
+    from tiers.ports import DeadExtent
     from tiers.records import PagePlaces, StoredPage
     from tiers.scrub_records import (
         QuarantinedPage,
@@ -114,7 +115,41 @@ class SqlScrubLedger:
     ) -> Sequence[StoredPage]:
         """See `RecheckLedger`."""
         return await self._catalog.read(
-            partial(scrub.list_newest, volume_id=volume_id, first=first, before=before, limit=limit)
+            partial(
+                recheck.list_newest, volume_id=volume_id, first=first, before=before, limit=limit
+            )
+        )
+
+    async def list_moved(
+        self,
+        volume_id: VolumeId,
+        *,
+        first: ScrubPlace,
+        before: ScrubPlace,
+        period_us: int,
+        limit: int,
+    ) -> Sequence[StoredPage]:
+        """See `RecheckLedger`."""
+        return await self._catalog.read(
+            partial(
+                recheck.list_moved,
+                volume_id=volume_id,
+                first=first,
+                before=before,
+                period_us=period_us,
+                limit=limit,
+            )
+        )
+
+    async def list_left(self, page: StoredPage) -> Sequence[DeadExtent]:
+        """See `RecheckLedger`."""
+        return await self._catalog.read(partial(recheck.list_left, page=page))
+
+    async def revive(self, page: StoredPage, dead: DeadExtent, *, reason: str, at_us: int) -> bool:
+        """See `RecheckLedger`."""
+        return await self._catalog.commit(
+            partial(revive_page, page=page, dead=dead, reason=reason, now_us=at_us),
+            order=FLIP_ORDER,
         )
 
     async def load_rechecked_epoch(self) -> int:

@@ -42,6 +42,8 @@ class ScrubBench(Protocol):
 
     async def add_shadow(self, page: StoredPage, extent: Extent) -> PagePlaces: ...
 
+    async def move(self, page: StoredPage, extent: Extent, *, at_us: int) -> StoredPage: ...
+
     async def kill_body(self, body_id: BodyId) -> None: ...
 
     async def forget_page(self, page: StoredPage) -> None: ...
@@ -299,6 +301,82 @@ class ScrubLedgerContract:
 
         assert not await bench.ledger.release(places.at_shadow)
         assert await bench.ledger.count_quarantined(VOLUME) == 1
+
+    async def test_what_moved_last_is_listed_by_its_move(self, bench: ScrubBench) -> None:
+        pages = await bench.make_body(5)
+        [dying] = await bench.make_body(1)
+        places = {"first": FIRST_PLACE, "before": ScrubPlace(SegmentId(2**41), 0)}
+        assert not await bench.ledger.list_moved(VOLUME, **places, period_us=10, limit=9)
+        for number, page in enumerate([*pages[:4], dying]):
+            # The places fall while time rises.
+            extent = replace(page.extent, segment_id=SegmentId(2**40 - number))
+            at = replace(extent, volume_id=VolumeId(2)) if number != 3 else extent
+            moved = await bench.move(page, at, at_us=100 + number)
+            pages = [moved if one == page else one for one in pages]
+        await bench.kill_body(dying.body_id)
+        ledger, slow = bench.ledger, VolumeId(2)
+
+        everything = await ledger.list_moved(slow, **places, period_us=1_000, limit=9)
+        lately = await ledger.list_moved(slow, **places, period_us=2, limit=9)
+        few = await ledger.list_moved(slow, **places, period_us=1_000, limit=3)
+        here = await ledger.list_moved(VOLUME, **places, period_us=1_000, limit=9)
+        behind = ScrubPlace(SegmentId(2**40), 0)
+        from_here = await ledger.list_moved(
+            slow, first=behind, before=places["before"], period_us=1_000, limit=9
+        )
+
+        assert everything == [pages[2], pages[1], pages[0]]
+        assert lately == few == [pages[2]]
+        assert here == [pages[3]]
+        assert from_here == [pages[0]]
+
+    async def test_a_page_that_moved_twice_is_listed_once(self, bench: ScrubBench) -> None:
+        [page] = await bench.make_body(1)
+        places = {"first": FIRST_PLACE, "before": ScrubPlace(SegmentId(2**41), 0)}
+        once = await bench.move(page, far_of(page), at_us=1)
+        twice = await bench.move(once, replace(page.extent, segment_id=SegmentId(2**40)), at_us=2)
+
+        assert await bench.ledger.list_moved(VOLUME, **places, period_us=9, limit=9) == [twice]
+        assert not await bench.ledger.list_moved(VolumeId(2), **places, period_us=9, limit=9)
+
+    async def test_a_page_lies_again_at_a_place_that_it_left(self, bench: ScrubBench) -> None:
+        [page], [other] = [await bench.make_body(1) for _ in range(2)]
+        ledger = bench.ledger
+        assert not await ledger.list_left(page)
+        await bench.move(other, far_of(other), at_us=4)
+        moved = await bench.move(page, far_of(page), at_us=5)
+        await ledger.quarantine(bad(moved))
+
+        [dead] = await ledger.list_left(moved)
+        assert dead.extent == page.extent
+        assert not await ledger.revive(page, dead, reason="rotten", at_us=9)
+        assert await ledger.revive(moved, dead, reason="rotten", at_us=9)
+
+        back = replace(page, generation=moved.generation + 1)
+        assert await ledger.find_live_places(page.body_id, 0) == PagePlaces(page=back)
+        assert await ledger.count_quarantined(VolumeId(2)) == 0
+        assert not await ledger.revive(moved, dead, reason="rotten", at_us=9)
+
+    async def test_pages_that_moved_at_one_moment_are_told_apart_by_their_records(
+        self, bench: ScrubBench
+    ) -> None:
+        first, second = await bench.make_body(2)
+        moved = await bench.move(first, far_of(first), at_us=5)
+        far = far_of(second)
+        far = replace(far, offset=far.offset + 2**20)
+        await bench.move(second, far, at_us=5)
+
+        left = await bench.ledger.list_left(moved)
+
+        assert {dead.extent for dead in left} == {first.extent, second.extent}
+
+    async def test_the_dead_lie_where_they_died(self, bench: ScrubBench) -> None:
+        [page] = await bench.make_body(1)
+        moved = await bench.move(page, far_of(page), at_us=5)
+        [dead] = await bench.ledger.list_left(moved)
+        await bench.kill_body(page.body_id)
+
+        assert not await bench.ledger.revive(moved, dead, reason="rotten", at_us=9)
 
     async def test_how_far_the_recheck_came_is_remembered(self, bench: ScrubBench) -> None:
         assert await bench.ledger.load_rechecked_epoch() == 0

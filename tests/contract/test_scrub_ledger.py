@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.catalog import reclaim, versions
+from appliance.catalog.moves import flip_pages
 from appliance.catalog.records import WriteConditions
 from appliance.catalog.scrub_ledger import SqlScrubLedger
 from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tests.catalog_fixtures import CatalogDesk, open_desk
 from tests.contract.scrub_ledger import ScrubLedgerContract
 from tests.place_fixtures import set_places
+from tiers.decisions import Action
 from tiers.memory_scrub_ledger import MemoryScrubLedger
+from tiers.move_records import MoveEntry, PageFlip
 from tiers.records import PAGE_BYTES_MAX, PagePlaces, StoredPage
 
 if TYPE_CHECKING:
@@ -49,6 +52,9 @@ class MemoryBench:
         moved = replace(page, generation=page.generation + 1)
         self.ledger.add_shadow(moved, extent)
         return PagePlaces(page=moved, shadow=extent)
+
+    async def move(self, page: StoredPage, extent: Extent, *, at_us: int) -> StoredPage:
+        return self.ledger.add_move(page, extent, at_us=at_us)
 
     async def kill_body(self, body_id: BodyId) -> None:
         self.ledger.add_death(body_id)
@@ -85,6 +91,12 @@ class SqlBench:
         )
         moved = replace(page, generation=page.generation + 1)
         return PagePlaces(page=moved, shadow=extent)
+
+    async def move(self, page: StoredPage, extent: Extent, *, at_us: int) -> StoredPage:
+        entry = MoveEntry(action=Action.DEMOTE, rule="test", reason="")
+        flip = PageFlip(page=page, shadow=None, extent=extent, new_shadow=None, entry=entry)
+        assert await self._desk.commit(flip_pages, flips=[flip], at_us=at_us) == [True]
+        return replace(page, extent=extent, generation=page.generation + 1)
 
     async def kill_body(self, body_id: BodyId) -> None:
         await self._desk.delete(self._bucket, str(body_id).encode())

@@ -11,7 +11,7 @@ import trio
 from hal.errors import DeviceError
 from hal.geometry import HEADER_BYTES, RECORD_BYTES_MAX
 from hal.records import BodyId, Extent, SegmentId, VolumeId
-from tests.unit.tiers.stores import make_device, make_store, read_back, write_page
+from tests.unit.tiers.stores import copy_record, make_device, make_store, read_back, write_page
 from tiers.errors import PageLost
 from tiers.memory_scrub_ledger import MemoryScrubLedger
 from tiers.recheck import BAD_PAGES_MAX, Recheck, cut_runs
@@ -20,6 +20,8 @@ from tiers.scrubber import Scrubber
 from tiers.volume_scrub import ScrubPlan
 
 if TYPE_CHECKING:
+    from trio.testing import MockClock
+
     from hal.errors import HalError
     from hal.memory_device import MemoryDevice
     from tiers.page_store import PageStore
@@ -71,6 +73,7 @@ class Bench:
             boot_epoch=epoch,
             bytes_max=bytes_max,
             period_us=period_us,
+            now_us=lambda: 77,
             on_failure=lambda _, error: self.failed.append(error),
         ).run()
 
@@ -225,3 +228,103 @@ def test_neighbours_are_read_together_and_segments_apart() -> None:
 
     assert [len(run) for run in runs] == [2, 1, 1, 1]
     assert [page for run in runs for page in run] == pages
+
+
+async def make_tiered_bench() -> tuple[Bench, MemoryDevice]:
+    """The pages of `make_bench`, and a second volume to move them to."""
+    fast, slow = make_device(), make_device()
+    store = await make_store([fast, slow])
+    ledger = MemoryScrubLedger()
+    pages = [
+        await write_page(store, bytes([body]) * PAGE_BYTES, body_id=body) for body in range(1, 5)
+    ]
+    for page in pages:
+        ledger.add_page(page)
+    return Bench(store=store, device=fast, ledger=ledger, pages=pages), slow
+
+
+async def move(bench: Bench, page: StoredPage, *, at_us: int) -> StoredPage:
+    copied = await copy_record(bench.store, page, to_volume=2)
+    return bench.ledger.add_move(page, copied.extent, at_us=at_us)
+
+
+def spoil(device: MemoryDevice, page: StoredPage) -> None:
+    [name] = [name for name in device._files if name.startswith(f"{page.extent.segment_id:016x}")]
+    device.flip_bit(name, page.extent.offset + HEADER_BYTES, 3)
+
+
+async def test_what_was_moved_last_is_read_though_its_place_is_an_old_one() -> None:
+    """The moves' segment was begun before the uploads' one; nothing newer is behind the bound."""
+    bench, slow = await make_tiered_bench()
+    moved = await move(bench, bench.pages[0], at_us=10)
+    await bench.store.punch([bench.pages[0].extent])
+    # A page of the slow tier itself, written later, takes all that may be read by place.
+    newest = await copy_record(bench.store, bench.pages[1], to_volume=2)
+    far = replace(newest.extent, segment_id=SegmentId(newest.extent.segment_id + 1))
+    bench.ledger.add_page(replace(bench.pages[1], extent=far, generation=0))
+    spoil(slow, moved)
+
+    report = await bench.recheck(bytes_max=1)
+
+    assert moved.body_id in bench.quarantined()
+    assert report.bad_pages == 2
+
+
+async def test_a_copys_time_of_upload_does_not_end_the_walk() -> None:
+    bench, slow = await make_tiered_bench()
+    moved = [await move(bench, page, at_us=10) for page in bench.pages]
+    spoil(slow, moved[0])
+    await bench.store.punch([bench.pages[0].extent])
+
+    report = await bench.recheck(period_us=0)
+
+    assert report.bad_pages == 1
+    assert bench.quarantined() == [moved[0].body_id]
+
+
+async def test_a_shadow_that_was_made_last_is_read(autojump_clock: MockClock) -> None:
+    bench, slow = await make_tiered_bench()
+    shadow = await copy_record(bench.store, bench.pages[0], to_volume=2)
+    bench.ledger.add_shadow(bench.pages[0], shadow.extent)
+    spoil(slow, shadow)
+
+    report = await bench.recheck()
+
+    assert report.bad_pages == 1
+    assert bench.quarantined() == []
+    found = await bench.ledger.find_live_places(shadow.body_id, 0)
+    assert found is not None
+    assert found.shadow is None
+
+
+async def test_a_page_whose_move_the_drive_lost_lies_again_where_it_came_from() -> None:
+    bench, slow = await make_tiered_bench()
+    moved = [await move(bench, page, at_us=10) for page in bench.pages]
+    spoil(slow, moved[2])
+
+    report = await bench.recheck()
+
+    found = await bench.ledger.find_live_places(moved[2].body_id, 0)
+    assert found is not None
+    assert found.page.extent == bench.pages[2].extent
+    assert await read_back(bench.store, found.page) == bytes([3]) * PAGE_BYTES
+    assert (report.bad_pages, report.revived_pages) == (1, 1)
+    assert bench.quarantined() == []
+    assert bench.ledger.list_given_up() == [(moved[2].extent, "payload's BLAKE3 differs", 77)]
+    assert bench.begun == [VolumeId(2)]
+
+
+@pytest.mark.parametrize("spoiled", [True, False])
+async def test_a_left_place_that_is_punched_or_bad_revives_nothing(spoiled: bool) -> None:
+    bench, slow = await make_tiered_bench()
+    moved = [await move(bench, page, at_us=10) for page in bench.pages]
+    spoil(slow, moved[2])
+    if spoiled:
+        bench.flip(bench.pages[2])
+    else:
+        await bench.store.punch([bench.pages[2].extent])
+
+    report = await bench.recheck()
+
+    assert (report.bad_pages, report.revived_pages) == (1, 0)
+    assert bench.quarantined() == [moved[2].body_id]

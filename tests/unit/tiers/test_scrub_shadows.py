@@ -164,7 +164,7 @@ async def test_a_bad_first_place_is_given_up_for_its_shadow(
     assert (healed.page.extent, healed.shadow) == (bench.shadow.extent, None)
     assert healed.page.generation == bench.page.generation + 1
     assert await read_back(bench.store, healed.page) == PAYLOAD
-    assert [left[0] for left in bench.ledger.list_left()] == [bench.page.extent]
+    assert [left[0] for left in bench.ledger.list_given_up()] == [bench.page.extent]
     assert bench.set_aside() == []
     assert bench.kinds() == [ScrubEventKind.PAGE_REPAIRED]
     assert passes[FAST][1] == 1
@@ -196,7 +196,7 @@ async def test_a_bad_shadow_is_given_up(bench: Bench, autojump_clock: MockClock)
     kept = await bench.places()
     assert kept is not None
     assert (kept.page.extent, kept.shadow) == (bench.page.extent, None)
-    assert [left[0] for left in bench.ledger.list_left()] == [bench.shadow.extent]
+    assert [left[0] for left in bench.ledger.list_given_up()] == [bench.shadow.extent]
     assert bench.set_aside() == []
     assert bench.kinds() == [ScrubEventKind.SHADOW_DROPPED]
     assert passes[SLOW] == (1, 1)
@@ -312,7 +312,7 @@ async def test_a_page_that_moves_while_its_shadow_is_verified_is_nobodys_loss(
     assert not await bench.examine(bench.page)
 
     assert bench.set_aside() == []
-    assert bench.ledger.list_left() == []
+    assert bench.ledger.list_given_up() == []
     assert await bench.places() == PagePlaces(page=moved)
 
 
