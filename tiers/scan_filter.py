@@ -15,7 +15,7 @@ again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from tiers.policy import Sequential
@@ -28,9 +28,8 @@ SESSIONS_MAX = 4096  # clients at a time; one that is forgotten begins its run a
 OBJECTS_MAX = 65_536  # whose scans are counted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
-    """One GET.
+class Read(NamedTuple):
+    """One GET; a tuple, for one is made with each.
 
     Attributes:
         client: Who reads, as far as is known; None counts every read as random.
@@ -82,6 +81,12 @@ class ScanFilter:
         self._scans: dict[bytes, tuple[int, float]] = {}
         self._reads = 0
         self._sequential = 0
+
+    def follow(self, rule: Sequential, *, room_bytes: int, half_life_s: float) -> None:
+        """Go by another rule, or another size of the tier, from now on."""
+        self._rule = rule
+        self._room_bytes = room_bytes
+        self._half_life_s = half_life_s
 
     def statistics(self) -> ScanFilterStatistics:
         """Counts."""

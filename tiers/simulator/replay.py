@@ -7,12 +7,12 @@ copies; a page that leaves while its copy below is still there costs nothing, un
 
 from __future__ import annotations
 
-import math
 from array import array
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from tiers.coalescing import Coalescer
 from tiers.decisions import Action
 from tiers.engine import HeatClock, TieringEngine
 from tiers.policy import Demote, Policy, Promote
@@ -220,7 +220,7 @@ def _weigh(trace: Trace, policy: Policy, ssd_bytes: int) -> array[float]:
         room_bytes=ssd_bytes,
         half_life_s=half_life if half_life is not None else DEFAULT_SPAN_S,
     )
-    latest: dict[tuple[int, int], float] = {}
+    coalescer = Coalescer(policy.heat.coalesce_s)
     weights = array("d")
     for number, page in enumerate(trace.pages):
         if trace.ops[number] != READ:
@@ -234,11 +234,8 @@ def _weigh(trace: Trace, policy: Policy, ssd_bytes: int) -> array[float]:
             length=trace.lengths[number],
         )
         weight = scans.weigh(read, now=now) * trace.shares[number]
-        if client and weight > 0.0:
-            if now - latest.get((client, page), -math.inf) < policy.heat.coalesce_s:
-                weight = 0.0
-            else:
-                latest[client, page] = now
+        if client and weight > 0.0 and not coalescer.admits(hash((client, page)), now):
+            weight = 0.0
         weights.append(weight)
     return weights
 
