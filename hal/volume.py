@@ -516,6 +516,10 @@ class Volume:
         """Room on the file system under the volume, now."""
         return await self._device.measure_capacity()
 
+    def has_waiting(self) -> bool:
+        """Whether transfers wait for the device to take them."""
+        return self._device.statistics().operations_waiting > 0
+
     async def aclose(self) -> None:
         """Close the device. Open segments are left as they are: see `seal_open_segments`."""
         await self._device.aclose()

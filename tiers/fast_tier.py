@@ -419,6 +419,26 @@ class FastTier:
         is_known = self.heat.level(page) != NEVER
         return self._promotion_facts(page, size_bytes, ghost, is_known=is_known, now=now)
 
+    def preview_miss(self, page: int, size_bytes: int, now: float) -> PromotionFacts:
+        """What a whole read of a page that is not here would be judged by; nothing is noted."""
+        ghost = self._ghosts.find(page, now) or Ghost()
+        long_level = self.heat.level(page)
+        lot = 0.5  # rounds to the nearest
+        position, short_position = (
+            self.heat.scale.position(self._at),
+            self._short.position(self._at),
+        )
+        short = add_access(ghost.short_level, position=short_position, weight=1.0, lot=lot)
+        long = add_access(long_level, position=position, weight=1.0, lot=lot)
+        return PromotionFacts(
+            priority=join_priority(short, long, self._short_offset, size_bytes),
+            size_bytes=size_bytes,
+            touches=ghost.touches + 1,
+            is_known=long_level != NEVER,
+            demoted_at=ghost.demoted_at,
+            moves_today=self._copies.count(page, now),
+        )
+
     def has_left_unread(self, page: int, now: float) -> bool:
         """Whether the page is remembered as one that was promoted in vain."""
         ghost = self._ghosts.find(page, now)
@@ -439,6 +459,10 @@ class FastTier:
     def has_shadow(self, page: int) -> bool:
         """Whether a page that is here has a verified copy below."""
         return bool(self._flags[self._row(page)] & _HAS_SHADOW)
+
+    def size_of(self, page: int) -> int:
+        """Bytes of the record of a page that is here."""
+        return self._units[self._row(page)] * UNIT_BYTES
 
     def find_resident(self, page: int, now: float) -> Resident | None:
         """All that is known of a page that is here."""
@@ -497,13 +521,17 @@ class FastTier:
         """Priority of a page that is here."""
         return self._priority(self._row(page))
 
-    def iter_coldest(self) -> Iterator[int]:
+    def iter_coldest(self, *, is_dirty: bool = False) -> Iterator[int]:
         """Pages that can leave, coldest first, by where they were when last looked at.
+
+        Args:
+            is_dirty: Only those without a copy below.
 
         Nothing may be added, removed, read or visited until the iterator is closed or at its end.
         """
         for row in self.cut_line.iter_coldest():
-            yield self._pages[row]
+            if not (is_dirty and self._flags[row] & _HAS_SHADOW):
+                yield self._pages[row]
 
     def visit(self, count: int) -> None:
         """Look at the next `count` pages in turn, for what has faded since."""

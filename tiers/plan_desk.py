@@ -17,7 +17,7 @@ import trio
 from tiers.decisions import Action
 from tiers.errors import PlanBusy, PlanMissing, PlanStale
 from tiers.page_judge import PinSurvey
-from tiers.planner import Planner
+from tiers.planner import MOVES_MAX, Planner
 from tiers.policy import Pin
 from tiers.scrub_records import FIRST_PLACE, place_behind
 
@@ -79,6 +79,7 @@ class PlanDesk:
         volumes_of: Volumes by tier, as they are now.
         mint_id: Ids of plans, unlike every other.
         now_s: Seconds since 1970.
+        moves_max: Pages that one plan chooses at most.
     """
 
     def __init__(
@@ -89,9 +90,11 @@ class PlanDesk:
         volumes_of: Callable[[], Mapping[str, Sequence[VolumeId]]],
         mint_id: Callable[[], str],
         now_s: Callable[[], float],
+        moves_max: int = MOVES_MAX,
     ) -> None:
         self._ledger = ledger
         self._control = control
+        self._moves_max = moves_max
         self._volumes_of = volumes_of
         self._mint_id = mint_id
         self._now_s = now_s
@@ -162,7 +165,7 @@ class PlanDesk:
         situation = self._control.situate(policies.policy, policies.policy_of)
         if _has_limited_pins(policies):
             situation = await self._count_pinned(policies, situation)
-        planner = Planner(situation, plan_id=self._mint_id())
+        planner = Planner(situation, plan_id=self._mint_id(), moves_max=self._moves_max)
         await self._walk(self._volumes_of(), planner.feed)
         return await trio.to_thread.run_sync(planner.finish, limiter=self._limiter)
 

@@ -183,6 +183,15 @@ class MoveThrottle:
             is_still=not self._may_move.is_set(),
         )
 
+    def hop_rates(self, *, fast: str, slow: str) -> dict[tuple[str, str], float]:
+        """Bytes a second that moves may copy from one tier to the other, as the rates are now.
+
+        A copy downwards is written and read back, so it takes the disk's time twice.
+        """
+        down = self._slow.bytes_per_s / 2
+        up = min(self._fast.bytes_per_s / self.write_price, self._slow.bytes_per_s)
+        return {(fast, slow): down, (slow, fast): up}
+
     def obey(self, budget: Budget, windows: Sequence[Window]) -> None:
         """Take another policy's budget; rates that were found stay where they may."""
         self._budget = budget

@@ -62,6 +62,11 @@ class PlanProgress:
     dropped_pages: int = 0
     failed_pages: int = 0
 
+    @property
+    def is_done(self) -> bool:
+        """Nothing of it is left to do."""
+        return self.state is PlanState.DONE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainProgress:

@@ -8,12 +8,14 @@ and the devices must hold what the catalog names and nothing else.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from appliance.catalog import bodies, tables
 from appliance.catalog.check import check_catalog
+from appliance.catalog.move_ledger import SqlMoveLedger
 from appliance.catalog.version_rows import format_shown_id
 from appliance.objects.manifest import decode_manifest
 from hal.buffers import AlignedBuffer
@@ -22,6 +24,7 @@ from hal.records import BodyId, SegmentRef
 from tests.simulation.seeded.history import Name
 from tests.simulation.seeded.life import Violation
 from tiers.errors import PageLost
+from tiers.scrub_records import FIRST_PLACE
 
 if TYPE_CHECKING:
     from appliance.catalog.unit import Connection
@@ -71,6 +74,7 @@ async def check_image(
     contents = await life.catalog.read(_list_contents)
     await _compare(life, history, contents, at=at)
     await _read_manifests(life)
+    await _read_shadows(life)
     # Past the grace, and past any death that a clock set back has put into the future.
     clock.step_us += CLOCK_STEP_US
     while (await life.reclaimer.reclaim_round()).bodies:
@@ -137,6 +141,19 @@ async def _read_manifests(life: Life) -> None:
             payload = await _read(life, page, buffer, read)
             if payload is not None:
                 decode_manifest(payload)
+
+
+async def _read_shadows(life: Life) -> None:
+    """Second places hold what first places do: either may be all that is left of a page."""
+    ledger = SqlMoveLedger(life.catalog)
+    read: dict[tuple[int, int], bytes | None] = {}
+    with AlignedBuffer(RECORD_BYTES_MAX) as buffer:
+        for volume in life.store.volumes:
+            for found in await ledger.list_shadows(
+                volume.volume_id, place=FIRST_PLACE, limit=PAGES_MAX
+            ):
+                assert found.shadow is not None
+                await _read(life, replace(found.page, extent=found.shadow), buffer, read)
 
 
 def _list_manifests(connection: Connection) -> list[StoredPage]:

@@ -34,6 +34,7 @@ from hal.segment import format_segment_name
 from hal.volume import Volume
 from tests.simulation.seeded.database import CommitFate
 from tests.simulation.seeded.faults import ERRNOS, FaultKind, make_error
+from tests.simulation.seeded.moves import RandomMoves
 from tests.simulation.world import APPLIANCE_UUID, GRACE_S, LIMITS_OF_S3
 from tiers.page_store import PageStore
 from tiers.volume_scrub import ScrubPlan
@@ -62,6 +63,7 @@ BUFFER_BYTES = 96 * MIB
 RECLAIM_INTERVAL_S = 25.0
 ROOMS_INTERVAL_S = 20.0
 STALL_S_MAX = 120.0
+MOVERS = (0, 1, 1, 2)  # two of them race each other
 ALERT_EVENTS = 30
 ALERT_FACTOR = 5.0
 SCRUB_PERIOD_S = 300.0
@@ -182,6 +184,9 @@ class Life:
         self._nursery: trio.Nursery
         self.profile = profile
         self.damage: Damage = set(image.damage)
+        self._unwritten: Damage = set()
+        # When each came, by the events of this life; what was there before came at its start.
+        self._damaged_at = dict.fromkeys(self.damage, image.at)
         self.event = image.at
         self.images: list[Image] = []
         self.end: Image | None = None
@@ -270,6 +275,16 @@ class Life:
             )
         )
         self._nursery.start_soon(self._measure_rooms)
+        for _ in range(self._random.choice(MOVERS)):
+            moves = RandomMoves(
+                self.core,
+                self.scrubber,
+                tiers=TIERS,
+                random=self._random,
+                check_named=self.check_named,
+                event=lambda: self.event,
+            )
+            self._nursery.start_soon(moves.run)
 
     async def seal(self) -> None:
         """Begin to end cleanly: no more faults, and the open segments are sealed."""
@@ -311,8 +326,25 @@ class Life:
         self._tally.faults[FaultKind.CLOCK_JUMP] += 1
         self._clock.step_us += self._random.randint(-86_400, 86_400) * 1_000_000
 
+    def check_named(self, extent: Extent, *, since: int, is_new: bool) -> None:
+        """A move that began at an event has made the catalog name this record, or it alone.
+
+        It verified it on the device before.
+
+        Raises:
+            Violation: It was bad already, or never got there.
+        """
+        if is_new and self._has_blocks_in(extent, self._unwritten):
+            raise Violation(f"a move named {extent}, which was never written")
+        bad = {place for place, at in self._damaged_at.items() if at < since}
+        if not is_new and self._has_blocks_in(extent, bad):
+            raise Violation(f"a move left {extent} alone, which was bad before")
+
     def is_damaged(self, extent: Extent) -> bool:
         """Whether any block of a record holds something else than what was written."""
+        return self._has_blocks_in(extent, self.damage)
+
+    def _has_blocks_in(self, extent: Extent, places: Damage) -> bool:
         volume = self.store.volume(extent.volume_id)
         names = {
             format_segment_name(facts.segment_id, facts.segment_uuid)
@@ -320,7 +352,7 @@ class Life:
             if facts.segment_id == extent.segment_id
         }
         blocks = range(extent.offset, extent.offset + extent.length_bytes, RECORD_ALIGNMENT_BYTES)
-        return any((volume.tier, name, block) in self.damage for name in names for block in blocks)
+        return any((volume.tier, name, block) in places for name in names for block in blocks)
 
     def allocated_bytes(self, segment: SegmentRef) -> int:
         """What a segment takes beyond its header."""
@@ -468,7 +500,7 @@ class Life:
             return self._fault(FaultKind.SHORT_WRITE, tier, operation, written_bytes=part)
         if self.profile.draws(FaultKind.PHANTOM_WRITE, random):
             self._tally.faults[FaultKind.PHANTOM_WRITE] += 1
-            self._damage(tier, operation.name, operation.offset, operation.length_bytes)
+            self._leave_unwritten(tier, operation.name, operation.offset, operation.length_bytes)
             return Fault(is_phantom=True)
         if self.profile.draws(FaultKind.MISDIRECTED_WRITE, random):
             return self._misdirect(tier, device, operation)
@@ -509,7 +541,7 @@ class Life:
             return None
         name, offset = self._random.choice(places)
         self._tally.faults[FaultKind.MISDIRECTED_WRITE] += 1
-        self._damage(tier, operation.name, operation.offset, length)
+        self._leave_unwritten(tier, operation.name, operation.offset, length)
         self._damage(tier, name, offset, length)
         return Fault(misdirected_to=(name, offset))
 
@@ -527,6 +559,13 @@ class Life:
         device.flip_bit(name, offset + self._random.randrange(4096), self._random.randrange(8))
         self._damage(tier, name, offset, RECORD_ALIGNMENT_BYTES)
 
+    def _leave_unwritten(self, tier: str, name: str, offset: int, length_bytes: int) -> None:
+        self._damage(tier, name, offset, length_bytes)
+        blocks = range(offset, offset + length_bytes, RECORD_ALIGNMENT_BYTES)
+        self._unwritten.update((tier, name, block) for block in blocks)
+
     def _damage(self, tier: str, name: str, offset: int, length_bytes: int) -> None:
         blocks = range(offset, offset + length_bytes, RECORD_ALIGNMENT_BYTES)
-        self.damage.update((tier, name, block) for block in blocks)
+        places = [(tier, name, block) for block in blocks]
+        self.damage.update(places)
+        self._damaged_at |= dict.fromkeys(places, self.event)

@@ -8,19 +8,27 @@ one of these is caught.
 from __future__ import annotations
 
 from contextlib import ExitStack, aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 from unittest import mock
 
 import trio
 from sqlalchemy import delete, select, update
 
-from appliance.catalog import buckets, committer, tables, uploads, versions
+from appliance.catalog import (
+    buckets,
+    committer,
+    moves as move_ledger_units,
+    tables,
+    uploads,
+    versions,
+)
 from appliance.catalog.bodies import list_pages
 from appliance.catalog.committer import GroupCommitter
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogUnavailable
 from appliance.catalog.ledger import SqlDeadLedger
+from appliance.catalog.places import find_places
 from appliance.handlers import delete as delete_handler, put_object
 from appliance.objects import writer
 from appliance.objects.pins import BodyPins
@@ -33,7 +41,9 @@ from hal.segment import SEGMENT_HEADER_BYTES, SegmentState
 from hal.volume import Volume
 from tests.simulation.seeded import life as simulated_life
 from tests.simulation.seeded.voyage import Options
-from tiers import page_store
+from tiers import move_batch, page_store
+from tiers.move_batch import MoveBatch
+from tiers.move_copier import BatchCopier
 from tiers.page_store import PageStore
 from tiers.reclaimer import Reclaimer
 
@@ -48,6 +58,8 @@ if TYPE_CHECKING:
     from hal.page_codec import ExpectedRecord
     from hal.records import Extent
     from hal.segment_table import KnownSegment
+    from tiers.move_items import MoveItem
+    from tiers.move_records import PageFlip
 
 __all__ = ["SABOTAGES", "Sabotage"]
 
@@ -86,9 +98,9 @@ class Sabotage:
     def applied(self) -> Iterator[None]:
         """The product with this rule broken."""
         with ExitStack() as stack:
-            for owner, name, replace in self.patches:
+            for owner, name, change in self.patches:
                 original = getattr(owner, name)
-                stack.enter_context(mock.patch.object(owner, name, replace(original)))
+                stack.enter_context(mock.patch.object(owner, name, change(original)))
             yield
 
 
@@ -133,6 +145,61 @@ def _swallow_failed_commit(original: _Function) -> object:
             return
 
     return execute
+
+
+def _without_comparing(original: _Function) -> object:
+    """A move that takes whatever its page is by now for what it was when it was read."""
+
+    def flip(connection: Connection, *, flips: Sequence[PageFlip], at_us: int) -> Sequence[bool]:
+        fresh: list[PageFlip] = []
+        for flip in flips:
+            places = find_places(
+                connection, body_id=flip.page.body_id, page_index=flip.page.page_index
+            )
+            if places is None:
+                fresh.append(flip)
+                continue
+            fresh.append(replace(flip, page=places.page, shadow=places.shadow))
+        held = original(connection, flips=fresh, at_us=at_us)
+        assert isinstance(held, list)
+        return held
+
+    return flip
+
+
+def _flush_no_moves(_original: _Coroutine) -> object:
+    async def flush(_self: BatchCopier, items: list[MoveItem]) -> list[MoveItem]:
+        await trio.lowlevel.checkpoint()
+        return items
+
+    return flush
+
+
+def _read_nothing_back(_original: _Coroutine) -> object:
+    async def read_back(_self: BatchCopier, group: list[MoveItem], good: list[MoveItem]) -> None:
+        await trio.lowlevel.checkpoint()
+        good += group
+
+    return read_back
+
+
+def _verify_no_shadow(_original: _Coroutine) -> object:
+    async def verify(self: MoveBatch, items: list[MoveItem]) -> None:
+        await trio.lowlevel.checkpoint()
+        for item in items:
+            kept = item.plan.kept
+            assert kept is not None
+            self._ready.append(move_batch._Ready(item, item.plan.flip_to_one(kept)))
+
+    return verify
+
+
+def _free_before_flip(original: _Coroutine) -> object:
+    async def flip(self: MoveBatch) -> None:
+        await self._tools.store.punch([at for ready in self._ready for at in ready.flip.left])
+        await original(self)
+
+    return flip
 
 
 def _swallow_write_errors(original: _Coroutine) -> object:
@@ -480,6 +547,36 @@ SABOTAGES = (
         name="bucket of any tenant",
         breaks="names are resolved in the caller's namespace",
         patches=((buckets, "find_bucket", _any_tenant),),
+    ),
+    Sabotage(
+        name="move without compare and set",
+        breaks="a page gets a new place only if nothing happened to it meanwhile",
+        patches=((move_ledger_units, "flip_pages", _without_comparing),),
+    ),
+    Sabotage(
+        name="moved records are not flushed",
+        breaks="the new record is on stable storage before the flip",
+        patches=((BatchCopier, "_flush", _flush_no_moves),),
+    ),
+    Sabotage(
+        name="moved records are not read back",
+        breaks="the catalog names only records that were verified where they lie",
+        patches=((BatchCopier, "_read_back", _read_nothing_back),),
+    ),
+    Sabotage(
+        name="release without a look at the shadow",
+        breaks="a copy is given up only after the one that stays was verified",
+        patches=((MoveBatch, "_verify", _verify_no_shadow),),
+    ),
+    Sabotage(
+        name="left places are forgotten",
+        breaks="every place that a page leaves is freed",
+        patches=((move_ledger_units, "add_dead_extents", _nothing),),
+    ),
+    Sabotage(
+        name="left places are freed before the flip",
+        breaks="catalog commit of the flip < punch of the left place",
+        patches=((MoveBatch, "_flip", _free_before_flip),),
     ),
     Sabotage(
         name="reads are not verified",

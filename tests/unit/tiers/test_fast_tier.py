@@ -256,3 +256,24 @@ def test_sizes_are_whole_units() -> None:
 
     with pytest.raises(AssertionError):
         tier.add(1, UNIT_BYTES + 1, arrived_at=None, written_at=NOW, has_shadow=False)
+
+
+def test_a_preview_of_a_read_says_what_the_read_then_says() -> None:
+    tier = make_tier()
+    tier.note_miss(5, SIZE, weight=1.0, now=NOW)
+    tier.advance(400.0)
+    preview = tier.preview_miss(5, SIZE, NOW)
+
+    assert tier.promotion_facts(5, SIZE, NOW).touches == 1, "nothing was noted"
+    read = tier.note_miss(5, SIZE, weight=1.0, now=NOW)
+    assert (preview.touches, preview.is_known) == (read.touches, read.is_known)
+    assert math.isclose(preview.priority, read.priority, abs_tol=1e-4)
+
+
+def test_those_without_a_copy_below_can_be_listed_alone() -> None:
+    tier = make_tier()
+    for page in range(4):
+        add(tier, page, has_shadow=page % 2 == 0)
+
+    assert list(tier.iter_coldest(is_dirty=True)) == [1, 3]
+    assert tier.size_of(3) == SIZE

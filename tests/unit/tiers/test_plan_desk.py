@@ -137,9 +137,7 @@ async def test_a_fill_that_moved_by_more_than_a_twentieth_makes_a_plan_stale() -
     plan = await bench.make()
     bench.control.fill("ssd", 96 * PAGE)
 
-    with pytest.raises(
-        PlanStale, match=r"90\.0% full when it was made, and is 96\.0% full"
-    ):
+    with pytest.raises(PlanStale, match=r"90\.0% full when it was made, and is 96\.0% full"):
         await bench.desk.apply(plan.plan_id, active_digest=b"1")
 
     bench.control.fill("ssd", 94 * PAGE)
