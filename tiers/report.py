@@ -75,7 +75,13 @@ class GroupKey(NamedTuple):
 
 
 class PageFact(NamedTuple):
-    """A record of a page, and of its shadow where it has one."""
+    """A record of a page, and of its shadow where it has one; and what its body's row says.
+
+    Attributes:
+        shadow_volume_id: None for a page without a shadow.
+        reference_count: How many versions, parts and manifests name the body.
+        is_dead: Whether none does any more.
+    """
 
     body_id: int
     page_index: int
@@ -84,6 +90,9 @@ class PageFact(NamedTuple):
     volume_id: int
     shadow_volume_id: int | None
     shadow_bytes: int
+    tenant_id: int
+    reference_count: int
+    is_dead: bool
 
 
 class Use(NamedTuple):
@@ -280,18 +289,26 @@ class ReportFold:
         Raises:
             TooManyGroups: See `GROUPS_MAX`.
         """
-        counted: list[tuple[PageFact, Tally, int]] = []
-        body_id, use = -1, None
-        for page in pages:
-            if page.body_id != body_id:
-                body_id = page.body_id
-                use = uses.get(body_id)
-            if use is None:
+        counted: list[tuple[int, int, Tally, int]] = []
+        current, body = -1, None
+        # Unpacked once: this loop runs for every page of the store.
+        for body_id, index, payload, record, volume, below, below_bytes, *_ in pages:
+            if body_id != current:
+                current, use = body_id, uses.get(body_id)
+                body = None if use is None else _Body(self, use)
+            if body is None:
                 continue
-            if use.role == "dead":
-                self._add_dead(page, use)
-            else:
-                self._add_living(page, use, counted)
+            place = body.places.get(volume) or body.open_place(volume)
+            for tally in place.namers:
+                tally.logical_bytes += payload
+            if index == 0:
+                for tally in place.firsts:
+                    tally.version_count += 1
+            if below is not None:
+                body.add_shadow(below, below_bytes)
+            owner = place.owner
+            if owner is not None and body.add_record(owner, payload, record):
+                counted.append((body_id + index, record, owner, body.written_us))
         self._add_activity(counted)
 
     def add_dead_places(self, places: Iterable[tuple[int, int]]) -> None:
@@ -299,7 +316,7 @@ class ReportFold:
         if not self._cut.is_whole:
             return
         for volume_id, length in places:
-            self._tally(None, None, None, volume_id).dead_bytes += length
+            self._find(self._cut.group(None, None, None, volume_id)).dead_bytes += length
 
     def add_moves(self, moves: Sequence[MoveFact], uses: Mapping[int, BodyUse]) -> None:
         """Count moves.
@@ -317,14 +334,14 @@ class ReportFold:
             owner = use.uses[0] if use is not None and use.uses else None
             tenant_id = None if use is None else use.tenant_id
             bucket_id, key = (None, None) if owner is None else (owner.bucket_id, owner.key)
-            if not self._cut.holds(tenant_id, bucket_id, key):
+            source = self.find_tally(tenant_id, bucket_id, key, move.from_volume_id)
+            target = self.find_tally(tenant_id, bucket_id, key, move.to_volume_id)
+            if source is None or target is None:
                 continue
-            source = self._tally(tenant_id, bucket_id, key, move.from_volume_id)
             source.ping_pong_bytes += move.record_bytes * move.is_return
             if move.action == "release":
                 source.released_bytes += move.record_bytes
                 continue
-            target = self._tally(tenant_id, bucket_id, key, move.to_volume_id)
             _add_copy(move, target)
             if move.action == "promote":
                 promoted.append((move, target))
@@ -339,57 +356,24 @@ class ReportFold:
         for key, tally in other.tallies.items():
             self._find(key).add(tally)
 
-    def _add_dead(self, page: PageFact, use: BodyUse) -> None:
-        if not self._cut.holds(use.tenant_id, None, None):
-            return
-        tally = self._tally(use.tenant_id, None, None, page.volume_id)
-        tally.dead_bytes += page.record_bytes
-        if page.shadow_volume_id is not None:
-            below = self._tally(use.tenant_id, None, None, page.shadow_volume_id)
-            below.dead_bytes += page.shadow_bytes
-
-    def _add_living(
-        self, page: PageFact, use: BodyUse, counted: list[tuple[PageFact, Tally, int]]
-    ) -> None:
-        owner = use.uses[0]
-        cut = self._cut
-        if use.role == "version":
-            for each in use.uses:
-                if cut.holds(use.tenant_id, each.bucket_id, each.key):
-                    tally = self._tally(use.tenant_id, each.bucket_id, each.key, page.volume_id)
-                    tally.logical_bytes += page.payload_bytes
-                    tally.version_count += each.is_first and page.page_index == 0
-        if not cut.holds(use.tenant_id, owner.bucket_id, owner.key):
-            return
-        tally = self._tally(use.tenant_id, owner.bucket_id, owner.key, page.volume_id)
-        record_bytes = page.record_bytes
-        tally.page_count += 1
-        tally.physical_bytes += record_bytes
-        tally.padding_bytes += record_bytes - page.payload_bytes
-        if use.role == "manifest":
-            tally.manifest_bytes += record_bytes
-        elif use.role == "upload":
-            tally.upload_bytes += record_bytes
-        if page.shadow_volume_id is not None:
-            below = self._tally(use.tenant_id, owner.bucket_id, owner.key, page.shadow_volume_id)
-            below.shadow_bytes += page.shadow_bytes
-        written_us = max(each.written_us for each in use.uses)
-        counted.append((page, tally, written_us))
-
-    def _add_activity(self, counted: list[tuple[PageFact, Tally, int]]) -> None:
+    def _add_activity(self, counted: list[tuple[int, int, Tally, int]]) -> None:
         """Count for how long pages were neither written nor read, and how hot they are."""
         edges = [self._now_us - days * DAY_US for days in IDLE_DAYS]
-        if self._heat is None:
-            for page, tally, active_us in counted:
-                _add_idle(tally, page.record_bytes, active_us, edges)
+        heat = self._heat
+        if heat is None:
+            for _, record_bytes, tally, active_us in counted:
+                if active_us <= edges[0]:
+                    _add_idle(tally, record_bytes, active_us, edges)
             return
-        ids = array("q", [page.body_id + page.page_index for page, _, _ in counted])
-        reads = self._heat.last_reads_of(ids) or array("q", bytes(8 * len(ids)))
-        levels = self._heat.levels_of(ids)
-        for (page, tally, written_us), read_us, level in zip(counted, reads, levels, strict=True):
-            _add_idle(tally, page.record_bytes, max(written_us, read_us), edges)
+        ids = array("q", [page_id for page_id, _, _, _ in counted])
+        reads = heat.last_reads_of(ids) or array("q", bytes(8 * len(ids)))
+        levels = heat.levels_of(ids)
+        for (_, record_bytes, tally, written_us), read_us, level in zip(
+            counted, reads, levels, strict=True
+        ):
+            _add_idle(tally, record_bytes, max(written_us, read_us), edges)
             bucket = NEVER if level == NEVER else level >> HEAT_BUCKET_BITS
-            tally.heat[bucket] = tally.heat.get(bucket, 0) + page.record_bytes
+            tally.heat[bucket] = tally.heat.get(bucket, 0) + record_bytes
 
     def _add_unread(self, promoted: list[tuple[MoveFact, Tally]]) -> None:
         if self._heat is None or not promoted:
@@ -402,10 +386,18 @@ class ReportFold:
             if read_us <= move.at_us:
                 target.promoted_unread_bytes += move.record_bytes
 
-    def _tally(
+    def find_tally(
         self, tenant_id: int | None, bucket_id: int | None, key: bytes | None, volume_id: int
-    ) -> Tally:
-        return self._find(self._cut.group(tenant_id, bucket_id, key, volume_id))
+    ) -> Tally | None:
+        """The tally of what such an owner has on a volume, None where it does not count.
+
+        Raises:
+            TooManyGroups: See `GROUPS_MAX`.
+        """
+        cut = self._cut
+        if not cut.holds(tenant_id, bucket_id, key):
+            return None
+        return self._find(cut.group(tenant_id, bucket_id, key, volume_id))
 
     def _find(self, key: GroupKey) -> Tally:
         tally = self.tallies.get(key)
@@ -415,6 +407,75 @@ class ReportFold:
                 raise TooManyGroups
             tally = self.tallies[key] = Tally()
         return tally
+
+
+class _Place(NamedTuple):
+    """Where the pages of one body on one volume are counted."""
+
+    owner: Tally | None
+    namers: tuple[Tally, ...]
+    firsts: tuple[Tally, ...]
+
+
+class _Body:
+    """One body while its pages are counted: what is the same for all of them is found once."""
+
+    def __init__(self, fold: ReportFold, use: BodyUse) -> None:
+        self._fold = fold
+        self._use = use
+        self.is_dead = use.role == "dead"
+        self.is_manifest = use.role == "manifest"
+        self.is_upload = use.role == "upload"
+        self.written_us = max((each.written_us for each in use.uses), default=0)
+        self.places: dict[int, _Place] = {}
+
+    def open_place(self, volume_id: int) -> _Place:
+        """The tallies of the body's pages on a volume."""
+        use = self._use
+        named: list[tuple[Tally, bool]] = []
+        if use.role == "version":
+            for each in use.uses:
+                tally = self._find(each, volume_id)
+                if tally is not None:
+                    named.append((tally, each.is_first))
+        place = self.places[volume_id] = _Place(
+            self._find_owner(volume_id),
+            tuple([tally for tally, _ in named]),
+            tuple([tally for tally, is_first in named if is_first]),
+        )
+        return place
+
+    def add_record(self, owner: Tally, payload_bytes: int, record_bytes: int) -> bool:
+        """Count one of its pages for its owner; whether it lives."""
+        if self.is_dead:
+            owner.dead_bytes += record_bytes
+            return False
+        owner.page_count += 1
+        owner.physical_bytes += record_bytes
+        owner.padding_bytes += record_bytes - payload_bytes
+        if self.is_manifest:
+            owner.manifest_bytes += record_bytes
+        elif self.is_upload:
+            owner.upload_bytes += record_bytes
+        return True
+
+    def add_shadow(self, volume_id: int, size_bytes: int) -> None:
+        """Count the second place of one of its pages."""
+        owner = self._find_owner(volume_id)
+        if owner is None:
+            return
+        if self.is_dead:
+            owner.dead_bytes += size_bytes
+        else:
+            owner.shadow_bytes += size_bytes
+
+    def _find_owner(self, volume_id: int) -> Tally | None:
+        if self._use.uses:
+            return self._find(self._use.uses[0], volume_id)
+        return self._fold.find_tally(self._use.tenant_id, None, None, volume_id)
+
+    def _find(self, use: Use, volume_id: int) -> Tally | None:
+        return self._fold.find_tally(self._use.tenant_id, use.bucket_id, use.key, volume_id)
 
 
 def _add_copy(move: MoveFact, target: Tally) -> None:

@@ -51,7 +51,7 @@ __all__ = ["SAMPLE_INTERVAL_S", "CapacitySampler", "SamplerStatistics", "TierGau
 SAMPLE_INTERVAL_S = 3600.0
 RETRY_S = 300.0  # after a sample that the catalog refused
 SLACK_S = 60.0  # a task that wakes a little early must not wait for another hour
-PIECE_BODIES = 20_000  # of one sum: some 50 ms of a reading connection
+PIECE_BODIES = 10_000  # of one sum: some 40 ms of a reading connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,8 +220,10 @@ class CapacitySampler:
         began = clock.monotonic()
         sums = await self._sum()
         now_us, now = clock.now_us(), clock.monotonic()
-        since_us = await self._find_since(now_us, now)
-        is_taken = await self._catalog.commit(self._make_unit(sums, now_us, since_us))
+        last_us = await self._catalog.read(find_last_sample)
+        since_us = self._find_since(last_us, now_us, now)
+        unit = self._make_unit(sums, now_us, last_us=last_us, since_us=since_us)
+        is_taken = await self._catalog.commit(unit)
         if is_taken:
             self._own_sample = (now_us, now)
             self._samples += 1
@@ -252,8 +254,8 @@ class CapacitySampler:
             sums.volumes.setdefault(volume_id, _Held()).dead += dead
         return sums
 
-    async def _find_since(self, now_us: int, now: float) -> int | None:
-        last_us = await self._catalog.read(find_last_sample)
+    def _find_since(self, last_us: int | None, now_us: int, now: float) -> int | None:
+        """When the time since the last sample begins, on the clock of `now_us`."""
         if last_us is None:
             return None
         if self._own_sample is not None and self._own_sample[0] == last_us:
@@ -261,7 +263,7 @@ class CapacitySampler:
         return last_us if last_us < now_us else None
 
     def _make_unit(
-        self, sums: _Sums, now_us: int, since_us: int | None
+        self, sums: _Sums, now_us: int, *, last_us: int | None, since_us: int | None
     ) -> Callable[[Connection], bool]:
         volumes = [
             VolumeSample(
@@ -285,7 +287,7 @@ class CapacitySampler:
         def take(connection: Connection) -> bool:
             if not claim_sample(connection, now_us=now_us, due_us=due_us):
                 return False
-            insert_sample(connection, volumes, tenants, since_us=since_us)
+            insert_sample(connection, volumes, tenants, last_us=last_us, since_us=since_us)
             thin_samples(connection, now_us=now_us)
             return True
 

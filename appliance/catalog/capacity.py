@@ -131,8 +131,13 @@ def list_pages_after(connection: Connection, *, after: PagePlace, limit: int) ->
         _PAGES_AFTER,
         {"after_body": after.body_id, "after_page": after.page_index, "row_limit": limit},
     ).all()
-    pages = [PageFact(*row[:7]) for row in found]
-    bodies = {row[0]: BodyFact(row[7], row[8], bool(row[9])) for row in found}
+    pages = [PageFact._make(row) for row in found]
+    bodies: dict[int, BodyFact] = {}
+    last_id = -1
+    for page in pages:
+        if page.body_id != last_id:
+            last_id = page.body_id
+            bodies[last_id] = BodyFact(page.tenant_id, page.reference_count, page.is_dead)
     is_last = len(found) < limit
     return PageChunk(
         pages=pages,

@@ -60,7 +60,7 @@ _CLAIM = (
     )
     .values(value=bindparam("now"))
 )
-_LAST_SAMPLE = select(func.max(_vs.at_us))
+_LAST_SAMPLE = select(_c.value).where(_c.name == _SAMPLED)
 
 
 class VolumeSample(NamedTuple):
@@ -87,9 +87,11 @@ class TenantSample(NamedTuple):
 
 
 def find_last_sample(connection: Connection) -> int | None:
-    """The moment of the newest sample, None where there is none."""
-    found: int | None = connection.execute(_LAST_SAMPLE).scalar()
-    return found
+    """The moment of the sample that was taken last, None where there is none.
+
+    Not the latest moment of all: the clock may have been set back since.
+    """
+    return connection.execute(_LAST_SAMPLE).scalar() or None
 
 
 def find_sampled_span(connection: Connection) -> tuple[int, int] | None:
@@ -115,6 +117,7 @@ def insert_sample(
     volumes: Sequence[VolumeSample],
     tenants: Sequence[TenantSample],
     *,
+    last_us: int | None,
     since_us: int | None,
 ) -> None:
     """Insert a sample, and add what tenants kept since the one before to their months.
@@ -123,12 +126,12 @@ def insert_sample(
         connection: Whose transaction has claimed it.
         volumes: At least one, all of one moment.
         tenants: Of the same moment; a tenant and tier with nothing may be left out.
+        last_us: Moment of the sample before, as `find_last_sample` told it before the claim.
         since_us: When the time begins that is added; None to add none.
     """
     now_us = volumes[0].at_us
     assert all(sample.at_us == now_us for sample in volumes)
     assert all(sample.at_us == now_us for sample in tenants)
-    last_us = find_last_sample(connection)
     known = set(connection.execute(select(tables.tenants.c.tenant_id)).scalars())
     current = [sample for sample in tenants if sample.tenant_id in known]
     if last_us is not None and since_us is not None and since_us < now_us:

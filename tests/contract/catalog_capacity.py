@@ -7,9 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
+from sqlalchemy import insert
 
-from appliance.catalog import tenants
-from appliance.catalog.capacity import FIRST_PLACE, find_uses, list_pages_after
+from appliance.catalog import tables, tenants
+from appliance.catalog.capacity import (
+    FIRST_PLACE,
+    find_uses,
+    list_moves_after,
+    list_pages_after,
+)
 from appliance.catalog.capacity_history import (
     TenantSample,
     VolumeSample,
@@ -68,11 +74,14 @@ class CapacityContract(CatalogContract):
         midnight_us = round(datetime(2026, 12, 1, tzinfo=UTC).timestamp()) * 1_000_000
 
         async def sample(at_us: int, size: int, since_us: int | None) -> None:
+            last_us = await desk.read(find_last_sample)
+            assert await desk.commit(claim_sample, now_us=at_us, due_us=at_us - HOUR_US)
             tenants_at = [TenantSample(at_us, tenant.tenant_id, "hdd", size, size + 9)]
             await desk.commit(
                 insert_sample,
                 volumes=[volume_at(at_us)],
                 tenants=tenants_at if size else [],
+                last_us=last_us,
                 since_us=since_us,
             )
 
@@ -94,7 +103,9 @@ class CapacityContract(CatalogContract):
 
     async def test_samples_of_a_tenant_that_is_gone_are_left_out(self, desk: CatalogDesk) -> None:
         gone = [TenantSample(NOON_US, 4711, "ssd", 1, 1)]
-        await desk.commit(insert_sample, volumes=[volume_at(NOON_US)], tenants=gone, since_us=None)
+        await desk.commit(
+            insert_sample, volumes=[volume_at(NOON_US)], tenants=gone, last_us=None, since_us=None
+        )
 
         assert await desk.read(list_tenant_samples, moments=[NOON_US]) == []
         assert await desk.read(list_volume_samples, since_us=0) == [volume_at(NOON_US)]
@@ -106,6 +117,7 @@ class CapacityContract(CatalogContract):
                 insert_sample,
                 volumes=[volume_at(at_us)],
                 tenants=[TenantSample(at_us, tenant.tenant_id, "ssd", 5, 5)],
+                last_us=NOON_US,
                 since_us=at_us - HOUR_US,
             )
         await desk.commit(add_month_use, uses={(tenant.tenant_id, 202611): MonthUse(reads=1)})
@@ -117,7 +129,9 @@ class CapacityContract(CatalogContract):
     async def test_old_samples_are_thinned_to_one_a_day(self, desk: CatalogDesk) -> None:
         moments = [NOON_US - 20 * DAY_US + hour * HOUR_US for hour in range(0, 24 * 20, 6)]
         for at_us in moments:
-            await desk.commit(insert_sample, volumes=[volume_at(at_us)], tenants=[], since_us=None)
+            await desk.commit(
+                insert_sample, volumes=[volume_at(at_us)], tenants=[], last_us=None, since_us=None
+            )
 
         thinned = await desk.commit(thin_samples, now_us=NOON_US)
 
@@ -185,6 +199,59 @@ class CapacityContract(CatalogContract):
             if number == 3
             else (10 + number, "version", b"key %d" % number)
             for number in range(7)
+        ]
+
+    async def test_moves_are_read_with_what_came_back_within_a_day(self, desk: CatalogDesk) -> None:
+        tenant = await desk.make_tenant()
+        bucket = await desk.make_bucket(tenant)
+        body_id = (await desk.put(bucket, b"key", size_bytes=10)).version.body_id
+        assert body_id is not None
+        moves = [
+            ("promote", 2, 1, NOON_US),
+            ("demote", 1, 2, NOON_US + HOUR_US),
+            ("promote", 2, 1, NOON_US + 2 * HOUR_US),
+            ("release", 1, 2, NOON_US + 2 * DAY_US),
+            ("demote", 3, 2, NOON_US + 3 * HOUR_US),
+        ]
+
+        def journal(connection: Connection) -> None:
+            rows = [
+                {
+                    "body_id": body_id,
+                    "page_index": 0,
+                    "action": action,
+                    "rule": "r",
+                    "reason": "r",
+                    "plan": None,
+                    "from_volume": source,
+                    "to_volume": target,
+                    "record_bytes": 4096,
+                    "at_us": at_us,
+                }
+                for action, source, target, at_us in moves
+            ]
+            gone = {**rows[0], "body_id": 4711}
+            connection.execute(insert(tables.page_moves), [*rows, gone])
+
+        await desk.catalog.commit(journal)
+
+        def walk(connection: Connection) -> list[tuple[str, bool, bool]]:
+            found: list[tuple[str, bool, bool]] = []
+            after: int | None = 0
+            while after is not None:
+                some, bodies, after = list_moves_after(
+                    connection, since_us=NOON_US, after=after, limit=2
+                )
+                found += [(move.action, move.is_return, move.body_id in bodies) for move in some]
+            return found
+
+        assert await desk.catalog.read(walk) == [
+            ("promote", False, True),
+            ("demote", True, True),
+            ("promote", False, True),
+            ("release", False, True),  # after more than a day
+            ("demote", False, True),  # from elsewhere
+            ("promote", False, False),
         ]
 
     async def test_pieces_of_sums_make_what_the_tenant_uses(self, desk: CatalogDesk) -> None:
