@@ -202,7 +202,7 @@ class Campaign:
         for side in sides:
             if side in servers:
                 self._take_sample(row, side, servers[side], scenario, number)
-        for name in row.workload.ceilings:
+        for name in (*row.workload.ceilings, *row.workload.shown):
             self._take_ceiling(row, name, number)
 
     def _take_sample(

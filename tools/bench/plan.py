@@ -29,6 +29,7 @@ __all__ = [
     "Plan",
     "Scenario",
     "ask_first",
+    "begin_series",
     "credentials_of",
     "key_path",
     "put_large",
@@ -110,6 +111,7 @@ class Plan:
 
         The end of a list is cut off with requests in flight, so the first ones are sent again.
         """
+        begin_series(access, prefix)
         signer, body = self.presigner(access), self.payload(size_bytes)
         keys = [*range(count), *(index % count for index in range(2 * PREPARING_CONNECTIONS))]
         requests = [
@@ -134,11 +136,22 @@ def put_large(
     connections: int = 2,
 ) -> Sample:
     """Puts objects by curl."""
+    begin_series(access, prefix)
     signer, body = plan.presigner(access), plan.payload(size_bytes)
     requests = [
         signer.presign("PUT", key_path(access, prefix, index), body=body) for index in range(count)
     ]
     return run_curl(access, requests, connections=connections, seconds_max=None)
+
+
+def begin_series(access: Access, prefix: str) -> None:
+    """Puts one small object of a series, outside the clock.
+
+    The peer makes a directory for a series, and answers 500 to some of several first PUTs into it.
+    """
+    answer = ask(access, "PUT", f"/{access.bucket}/{prefix}/first", body=b"first")
+    if answer.status != 200:
+        raise RunVoid(f"a PUT was refused: {answer}")
 
 
 def ask_first(access: Access, prefix: str, *, count: int) -> None:

@@ -147,7 +147,7 @@ class RawDisk:
         descriptor = posix.open_file(self._path, direct=True)
         try:
             with AlignedBuffer(load.block_bytes) as buffer:
-                while time.monotonic() < until:
+                while moved == 0 or time.monotonic() < until:  # at least once, however busy
                     if load.direction == "read":
                         block = random.randrange(self._file_bytes // load.block_bytes)
                         posix.read_full(

@@ -134,6 +134,7 @@ class Workload:
         connections: One row each.
         metric: What the row shows.
         ceilings: Names of `tools.bench.ceilings`; the smallest of them in a round is the ceiling.
+        shown: More of them, measured with the row and shown, and no limit of it.
         beside: The side that is measured in turn with ours; None is nobody.
         targets: Of issue and design, where there are any.
         method: GET or HEAD, of `Kind.READ`.
@@ -152,6 +153,7 @@ class Workload:
     connections: tuple[int, ...] = (1, 16, 64)
     metric: Metric = Metric.OPERATIONS_PER_S
     ceilings: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
     beside: Side | None = Side.PEER
     targets: tuple[Target, ...] = ()
     method: str = "GET"

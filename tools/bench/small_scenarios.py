@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tools.bench.generators import RunVoid
 from tools.bench.plan import (
     ask_first,
+    begin_series,
     credentials_of,
     key_path,
     put_large,
@@ -127,6 +128,7 @@ class WriteScenario:
                 )
                 for index in range(workload.objects)
             ]
+        begin_series(access, f"w{number}")
         before = device_bytes(server.pid)
         sample = self._plan.send(
             access,

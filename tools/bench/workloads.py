@@ -69,6 +69,7 @@ def _small_gets() -> list[Workload]:
                 objects=objects,
                 metric=_rate(size),
                 ceilings=(_RESPONDER,),
+                shown=("bare-h11",),
                 targets=(_other(1.0, 16),) if size == 4 * KIB else (),
             )
         )
@@ -98,6 +99,7 @@ def _small_puts() -> list[Workload]:
             objects=objects,
             metric=_rate(size),
             ceilings=("raw-sync-4KiB",) if size == 4 * KIB else _LARGE_PUT,
+            shown=(f"raw-write-{format_bytes(size)}",) if size <= 64 * KIB else (),
             targets=(_other(2.0, 16), _other(1.0, 1)) if size == 4 * KIB else (),
         )
         for size, objects in _NEW_KEYS.items()
@@ -124,6 +126,7 @@ def _large() -> list[Workload]:
                 objects=1 if is_largest else 4,
                 metric=Metric.BYTES_PER_S,
                 ceilings=_LARGE_PUT,
+                shown=("sha256", "blake3"),
                 targets=(_ceiling(0.75, 1),) if is_largest else (best_put, _other(2.0, 16)),
             ),
             Workload(
@@ -295,6 +298,7 @@ def _beside_background() -> list[Workload]:
                     connections=(16,),
                     metric=Metric.P99_S,
                     ceilings=(),
+                    shown=(),
                     beside=Side.QUIET,
                     background=work,
                     targets=(_BACKGROUND,),
@@ -316,6 +320,7 @@ def _growth() -> list[Workload]:
                 does=f"{plain.does}; beside 1,000,000 other objects, and beside 10,000",
                 connections=(16,),
                 ceilings=(),
+                shown=(),
                 beside=Side.FEW,
                 catalog_objects=1_000_000,
                 targets=(),

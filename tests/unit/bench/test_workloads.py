@@ -30,7 +30,7 @@ def test_every_size_is_put_and_read_hot_and_cold_at_every_number_of_connections(
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda item: item.name)
 def test_a_workload_names_what_exists(workload: Workload) -> None:
-    assert set(workload.ceilings) <= set(CEILINGS)
+    assert {*workload.ceilings, *workload.shown} <= set(CEILINGS)
     for target in workload.targets:
         assert set(target.rows) <= ROWS
         assert set(target.connections) <= set(workload.connections)
@@ -38,6 +38,12 @@ def test_a_workload_names_what_exists(workload: Workload) -> None:
         assert target.against is not Against.OTHER_SIDE or workload.beside is not None
     assert (workload.beside is Side.FEW) is (workload.catalog_objects > 0)
     assert (workload.beside is Side.QUIET) is (workload.background is not None)
+
+
+def test_every_ceiling_is_measured_with_some_workload() -> None:
+    measured = {name for item in WORKLOADS for name in (*item.ceilings, *item.shown)}
+
+    assert measured == set(CEILINGS)
 
 
 def test_a_row_that_is_referred_to_runs_with_the_one_that_refers() -> None:
