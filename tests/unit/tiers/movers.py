@@ -101,6 +101,17 @@ class MoverBench:
             self.ledger.add_page(page, owner=owner or PageOwner(tenant="acme", key=b"%d" % body_id))
         return pages
 
+    def another_mover(self) -> Mover:
+        """A mover that knows nothing of the first, as another process would have one."""
+        return Mover(
+            self.store,
+            self.ledger,
+            buffers=self.buffers,
+            tier_order=TIERS,
+            now_us=lambda: 5,
+            on_suspect=self.suspects.append,
+        )
+
     def order(
         self,
         page: StoredPage,

@@ -177,6 +177,19 @@ async def test_a_drained_volume_hands_its_pages_to_its_own_tier() -> None:
     await bench.check()
 
 
+async def test_nothing_is_moved_to_a_volume_that_is_emptied() -> None:
+    bench = await open_bench(make_devices(count=3))
+    [page] = await bench.put(5000)
+    bench.store.bar([HDD, HDD_TWO])
+
+    [refused] = (await bench.mover.run_batch([bench.order(page)])).outcomes
+    assert refused.obstacle is Obstacle.TARGET
+    assert refused.detail == "volume 2: it is emptied; volume 3: it is emptied"
+    bench.store.bar([HDD])
+    assert (await bench.mover.run_batch([bench.order(page)])).moved_pages == 1
+    assert (await bench.places(page))[0].volume_id == HDD_TWO
+
+
 async def test_a_drain_takes_the_next_tier_where_its_own_has_no_other_volume(
     bench: MoverBench,
 ) -> None:
@@ -256,3 +269,21 @@ async def test_new_bodies_and_moves_are_written_apart(bench: MoverBench) -> None
     assert own.segment_id != moved.segment_id
     again = await bench.store.volume(HDD).reserve(4096, stream=WriteStream.MOVES)
     assert again.segment_id == moved.segment_id
+
+
+async def test_a_segment_of_moves_may_go_once_nothing_in_it_waits(bench: MoverBench) -> None:
+    [page] = await bench.put(5000)
+    [lost] = await bench.put(5000)
+    volume = bench.store.volume(HDD)
+    orders = [bench.order(page), bench.order(lost)]
+    moves = [
+        (order, bench.ledger.look_up(each))
+        for order, each in zip(orders, (page, lost), strict=True)
+    ]
+    bench.ledger.add_death(lost.body_id)
+
+    report = await bench.mover.run_found(moves)
+    await volume.seal_open_segments()
+
+    assert [outcome.obstacle for outcome in report.outcomes] == [None, Obstacle.RACE]
+    assert volume.is_sealed((await bench.places(page))[0].segment_id)

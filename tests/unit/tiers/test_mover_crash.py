@@ -16,7 +16,7 @@ import trio
 
 from hal.errors import DeviceFailed, DeviceFull, HalError, MediumError
 from hal.faulty_device import Fault, FaultyDevice, Operation, OperationKind
-from tests.unit.tiers.movers import HDD, SSD, MoverBench, make_devices, open_bench
+from tests.unit.tiers.movers import HDD, HDD_TWO, SSD, MoverBench, make_devices, open_bench
 from tiers.decisions import Action
 from tiers.errors import LedgerRefused, LedgerUnavailable
 from tiers.memory_move_ledger import MemoryMoveLedger
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from hal.device import Device
     from hal.memory_device import MemoryDevice
     from hal.records import Extent, SegmentRef
+    from tiers.move_records import MoveOrder
+    from tiers.mover import Mover
     from tiers.records import StoredPage
 
 FAILED = DeviceFailed("disk", "planned")
@@ -271,10 +273,47 @@ async def test_cancelled_at_any_step_it_gives_back_what_nobody_names() -> None:
         await scene.bench.check_nothing_leaks()
         assert scene.bench.mover.statistics().pages_under_way == 0
         assert scene.bench.mover.statistics().unknown_bytes == 0
+        volumes = scene.bench.store.volumes
+        assert [volume.statistics().segments_poisoned for volume in volumes] == [0, 0, 0]
         # And all of it can be done once more.
         await scene.play()
         await scene.bench.check()
         await scene.bench.check_nothing_leaks()
+
+
+@pytest.mark.slow
+async def test_a_second_mover_at_any_step_moves_what_the_first_does_not() -> None:
+    total = await count_steps()
+    for number in range(1, total + 1):
+        scene = await set_scene()
+        scene.steps.at = number
+        other = scene.bench.another_mover()
+        pages = scene.pages
+        orders = [
+            *(scene.bench.order(pages[name]) for name in ("a", "b", "c", "p")),
+            scene.bench.order(pages["low"], Action.PROMOTE),
+        ]
+        async with trio.open_nursery() as nursery:
+
+            def start(
+                _operation: Operation | None,
+                nursery: trio.Nursery = nursery,
+                other: Mover = other,
+                orders: Sequence[MoveOrder] = tuple(orders),
+            ) -> Fault | None:
+                nursery.start_soon(other.run_batch, orders)
+                return None
+
+            scene.steps.once(start)
+            await scene.play()
+
+        scene.steps.is_on = False
+        await scene.bench.check()
+        await scene.bench.check_nothing_leaks()
+        for name in ("a", "b", "c", "p"):
+            first, shadow = await scene.bench.places(pages[name])
+            assert (first.volume_id in {HDD, HDD_TWO}, shadow) == (True, None)
+        assert (await scene.bench.places(pages["low"]))[0].volume_id == SSD
 
 
 @pytest.mark.slow
