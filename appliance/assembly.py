@@ -25,6 +25,7 @@ from appliance.objects.pins import BodyPins
 from appliance.objects.reader import ObjectReader
 from appliance.objects.writer import BodyWriter
 from tenants.records import AccessKeyId
+from tiers.access_recorder import AccessRecorder
 from tiers.policy import default_policy
 from tiers.reclaimer import Reclaimer
 from tiers.scrubber import Scrubber
@@ -67,6 +68,7 @@ class Core:
         pins: The bodies that this process' readers hold.
         computing: Threads for what would hold the event loop for long.
         body_ids: The ids of bodies that this start writes.
+        recorder: Notes of reads and writes; bounded where nobody takes them.
     """
 
     catalog: Catalog
@@ -81,9 +83,25 @@ class Core:
         default_factory=lambda: trio.CapacityLimiter(COMPUTING_SLOTS)
     )
     body_ids: BodyIds = field(init=False)
+    recorder: AccessRecorder = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "body_ids", BodyIds(self.boot_epoch))
+        object.__setattr__(self, "recorder", _make_recorder(self.store))
+
+    def note_settled(self, pages: Sequence[StoredPage]) -> None:
+        """Pages that a commit has made true, for the recorder."""
+        self.recorder.note_write(pages, self.clock.monotonic())
+
+
+def _make_recorder(store: PageStore) -> AccessRecorder:
+    """A recorder by the default policy; whoever knows the one in force lets it follow that."""
+    fast = [volume.volume_id for volume in store.volumes if volume.tier == store.tier_order[0]]
+    return AccessRecorder(
+        default_policy().heat,
+        fast_volumes=fast,
+        room_bytes=sum(store.room(volume_id).total_bytes for volume_id in fast),
+    )
 
 
 def make_keyring(core: Core) -> KeyRing:
@@ -145,6 +163,7 @@ def make_manifest_writer(core: Core) -> ManifestWriter:
         body_ids=core.body_ids,
         encoding=core.computing,
         now_us=core.clock.now_us,
+        on_settled=core.note_settled,
     )
 
 
@@ -185,7 +204,13 @@ def make_service(
     services = Services(
         catalog=catalog,
         store=core.store,
-        writer=BodyWriter(core.store, core.buffers, hashing=computing, now_us=clock.now_us),
+        writer=BodyWriter(
+            core.store,
+            core.buffers,
+            hashing=computing,
+            now_us=clock.now_us,
+            on_settled=core.note_settled,
+        ),
         reader=ObjectReader(
             core.store, core.buffers, core.pins, list_pages=list_pages, find_places=find_places
         ),
@@ -193,6 +218,7 @@ def make_service(
         body_ids=core.body_ids,
         clock=clock,
         limits=limits,
+        recorder=core.recorder,
         active_policy=active_policy,
         token_key=core.box.mac_key("continuation-token"),
         random_bytes=core.random_bytes,

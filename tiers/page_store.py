@@ -124,6 +124,11 @@ class PageStore:
         self._pages_lost = 0
 
     @property
+    def tier_order(self) -> tuple[str, ...]:
+        """Tier names, fastest first."""
+        return self._tier_order
+
+    @property
     def volumes(self) -> Sequence[Volume]:
         """Every volume, by id."""
         return [self._volumes[volume_id] for volume_id in sorted(self._volumes)]

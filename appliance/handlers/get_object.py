@@ -133,7 +133,15 @@ async def get_object(operation: GetObject, request: S3Request) -> Response:
     if part.span is None:
         return Response(status=part.status, headers=headers)
     stream = await request.services.reader.open_stream(
-        found.slices, part.span, first_pages=found.first_pages
+        found.slices,
+        part.span,
+        first_pages=found.first_pages,
+        note=request.begin_read(
+            found.bucket,
+            operation.key,
+            offset=part.span.first,
+            length=part.span.last + 1 - part.span.first,
+        ),
     )
     return Response(status=part.status, headers=headers, body=stream)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from appliance.s3.messages import BodyReader, RequestHead
     from appliance.s3.sigv4 import Verified
     from tenants.records import Principal
+    from tiers.access_recorder import AccessRecorder, ReadNote
     from tiers.page_store import PageStore
     from tiers.policy import Policy
 
@@ -59,6 +60,7 @@ class Services:
     """The parts of the appliance that handlers use; made once by the composition root.
 
     Attributes:
+        recorder: Takes notes of what is read.
         active_policy: The tiering policy in force.
         token_key: Key of the MAC over continuation tokens.
         random_bytes: Unguessable bytes, for upload ids.
@@ -73,6 +75,7 @@ class Services:
     body_ids: BodyIds
     clock: Clock
     limits: S3Limits
+    recorder: AccessRecorder
     active_policy: Callable[[], Policy]
     token_key: bytes
     random_bytes: Callable[[int], bytes]
@@ -93,6 +96,17 @@ class S3Request:
         """Name and storage class of every tier, the fastest first."""
         policy = self.services.active_policy()
         return [(tier.name, tier.storage_class) for tier in policy.tiers]
+
+    def begin_read(self, bucket: Bucket, key: bytes, *, offset: int, length: int) -> ReadNote:
+        """The note of a read of an object's bytes; the access key and its peer are one client."""
+        return self.services.recorder.begin_read(
+            client=f"{self.principal.key.access_key_id} {self.head.peer_address}",
+            # In the order of listings; a bucket's number is its tenant's as well.
+            name=b"%012d/%s" % (bucket.bucket_id, key),
+            offset=offset,
+            length=length,
+            now=self.services.clock.monotonic(),
+        )
 
     async def load_bucket(self, name: str) -> Bucket:
         """The bucket of that name in the caller's namespace.

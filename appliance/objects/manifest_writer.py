@@ -23,12 +23,13 @@ from hal.page_codec import RecordKind
 from tiers.page_store import PageStore, RecordIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from appliance.objects.buffers import RequestBuffers
     from appliance.objects.identities import BodyIds
     from hal.records import SegmentRef
     from tenants.records import QuotaLimits, Tenant, TenantId
+    from tiers.records import StoredPage
 
 __all__ = ["ManifestWriter", "WrittenBucket", "WrittenManifest", "WrittenVersion"]
 
@@ -63,7 +64,16 @@ class WrittenBucket(WrittenManifest):
 
 
 class ManifestWriter:
-    """Writes manifests through the page store with buffers of the pool."""
+    """Writes manifests through the page store with buffers of the pool.
+
+    Args:
+        store: Where they go.
+        buffers: What they are encoded into.
+        body_ids: A body for each.
+        encoding: Threads for what is too long for the event loop.
+        now_us: Microseconds since the epoch.
+        on_settled: Told of the page of each manifest that a commit took; must not block or raise.
+    """
 
     def __init__(
         self,
@@ -73,7 +83,9 @@ class ManifestWriter:
         body_ids: BodyIds,
         encoding: trio.CapacityLimiter,
         now_us: Callable[[], int],
+        on_settled: Callable[[Sequence[StoredPage]], None] | None = None,
     ) -> None:
+        self._on_settled = on_settled
         self._store = store
         self._buffers = buffers
         self._body_ids = body_ids
@@ -137,6 +149,8 @@ class ManifestWriter:
         """Take note of a durable commit that took the manifest, or give it back to nobody."""
         if is_taken:
             self._store.settle(written.body.pages)
+            if self._on_settled is not None:
+                self._on_settled(written.body.pages)
             return
         await self.discard(written)
 

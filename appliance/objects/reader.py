@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from appliance.objects.piece_reader import FindPlaces, Piece
     from appliance.objects.pins import BodyPins
     from appliance.s3.ranges import Span
+    from tiers.access_recorder import ReadNote
     from tiers.page_store import PageStore
 
 __all__ = ["ListPages", "ObjectReader", "ObjectStream", "cut_pages", "cut_slices"]
@@ -109,6 +110,7 @@ class ObjectReader:
         span: Span,
         *,
         first_pages: Sequence[StoredPage] = (),
+        note: ReadNote | None = None,
     ) -> ObjectStream:
         """A stream of the span whose first page is read and verified already.
 
@@ -119,6 +121,7 @@ class ObjectReader:
             slices: Every body of the version in order; they are pinned until `aclose`.
             span: What to send, inside the object.
             first_pages: Pages that a catalog read brought along, to save a look-up.
+            note: Told of each page that is read; None where the appliance reads for itself.
 
         Raises:
             PageLost: The first page cannot be read.
@@ -131,6 +134,7 @@ class ObjectReader:
             cuts=cut_slices(slices, span),
             list_pages=self._list_pages,
             first_pages=first_pages,
+            note=note,
         )
         try:
             await stream.prime()
@@ -151,7 +155,9 @@ class ObjectStream:
         cuts: Sequence[tuple[BodyId, int, int]],
         list_pages: ListPages,
         first_pages: Sequence[StoredPage],
+        note: ReadNote | None = None,
     ) -> None:
+        self._note = note
         self._pieces = pieces
         self._list_pages = list_pages
         self._known = {(page.body_id, page.page_index): page for page in first_pages}
@@ -225,7 +231,7 @@ class ObjectStream:
         except (PageLost, HalError):
             return
         if piece is not None:
-            self._take(piece)
+            self._take(page, piece)
 
     async def _read_next(self) -> None:
         if self._next_cut is None:
@@ -234,10 +240,12 @@ class ObjectStream:
         piece = await self._pieces.read(page, self._next_cut)
         if piece.has_moved:
             self._known = {}  # its neighbours were looked up with it, and move together
-        self._take(piece)
+        self._take(page, piece)
 
-    def _take(self, piece: Piece) -> None:
+    def _take(self, page: StoredPage, piece: Piece) -> None:
         self._primed = piece
+        if self._note is not None:
+            self._note.note(page, len(piece.view))
         self._next_cut = next(self._cuts, None)
 
     async def _find_page(self, cut: PageCut) -> StoredPage:

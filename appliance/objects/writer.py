@@ -25,7 +25,7 @@ from hal.geometry import ANNEX_BYTES_MAX, HEADER_BYTES, PAGE_BYTES_MAX, record_b
 from tiers.page_store import PageStore, RecordIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from appliance.objects.buffers import RequestBuffers
     from appliance.s3.messages import BodyReader
@@ -80,7 +80,15 @@ class BodyRequest:
 
 
 class BodyWriter:
-    """Writes bodies through the page store with buffers of the pool."""
+    """Writes bodies through the page store with buffers of the pool.
+
+    Args:
+        store: Where the pages go.
+        buffers: What they are received into.
+        hashing: Threads for what is too long for the event loop.
+        now_us: Microseconds since the epoch.
+        on_settled: Told of the pages of each body that a commit made true; must not block or raise.
+    """
 
     def __init__(
         self,
@@ -89,11 +97,13 @@ class BodyWriter:
         *,
         hashing: trio.CapacityLimiter,
         now_us: Callable[[], int],
+        on_settled: Callable[[Sequence[StoredPage]], None] | None = None,
     ) -> None:
         self._store = store
         self._buffers = buffers
         self._hashing = hashing
         self._now_us = now_us
+        self._on_settled = on_settled
 
     async def write_body(self, request: BodyRequest, reader: BodyReader) -> WrittenBody:
         """Receive, hash, verify and write one body.
@@ -118,6 +128,8 @@ class BodyWriter:
     def settle(self, written: WrittenBody) -> None:
         """Take note that the body's commit is durable; the catalog speaks for its records now."""
         self._store.settle(written.body.pages)
+        if self._on_settled is not None:
+            self._on_settled(written.body.pages)
 
     async def discard(self, written: WrittenBody) -> None:
         """Give back a body whose commit was refused, never one whose outcome is unknown."""

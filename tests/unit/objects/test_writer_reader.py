@@ -12,15 +12,18 @@ from appliance.catalog.records import BodySlice
 from appliance.objects.piece_reader import READ_S_MAX, READS_MIN
 from appliance.objects.pins import BodyPins
 from appliance.objects.reader import ObjectReader, cut_pages, cut_slices
+from appliance.objects.writer import BodyWriter
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 from appliance.s3.ranges import Span
 from hal.errors import DeviceError, MediumError
 from hal.faulty_device import Fault, FaultyDevice, OperationKind, fail_nth
 from hal.geometry import PAGE_BYTES_MAX
-from hal.records import BodyId
+from hal.records import BodyId, VolumeId
 from tests.unit.objects.bodies import ListBody, make_buffers, make_request, make_writer
 from tests.unit.tiers.stores import make_device, make_store
+from tiers.access_recorder import AccessRecorder
+from tiers.policy import Heat
 from tiers.records import PagePlaces
 
 if TYPE_CHECKING:
@@ -382,3 +385,52 @@ async def test_reads_that_wait_for_one_device_leave_memory_to_the_others(
 
     assert refused == [S3Code.SLOW_DOWN] * (4 * READS_MIN)
     assert outstanding(buffers) == 0
+
+
+async def test_each_page_of_an_answer_is_noted_with_what_is_read_of_it() -> None:
+    store, buffers = await make_store([make_device()]), make_buffers()
+    payload = pattern(9 * MIB)
+    written = await make_writer(store, buffers).write_body(
+        make_request(payload), ListBody([payload])
+    )
+    reader, _ = make_reader(store, buffers, [written])
+    recorder = AccessRecorder(Heat(), fast_volumes={VolumeId(1)}, room_bytes=1)
+    note = recorder.begin_read(client="a", name=b"k", offset=3 * MIB, length=6 * MIB, now=7.0)
+    stream = await reader.open_stream(
+        [BodySlice(body_id=written.body.body_id, size_bytes=len(payload))],
+        Span(first=3 * MIB, last=9 * MIB - 1),
+        note=note,
+    )
+
+    async def take(piece: bytes | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+
+    try:
+        await stream.stream(take)
+    finally:
+        await stream.aclose()
+
+    hits = recorder.take().hits
+    first = written.body.body_id
+    assert list(hits.accesses.slots) == [first, first + 1, first + 2]
+    assert list(hits.accesses.weights) == [0.25, 1.0, 1.0]
+    assert list(hits.accesses.times) == [7.0] * 3
+
+
+async def test_whoever_asked_is_told_of_a_body_once_its_commit_is_durable() -> None:
+    store, buffers = await make_store([make_device()]), make_buffers()
+    told: list[StoredPage] = []
+    writer = BodyWriter(
+        store,
+        buffers,
+        hashing=trio.CapacityLimiter(1),
+        now_us=lambda: 5,
+        on_settled=told.extend,
+    )
+    payload = pattern(5 * MIB)
+
+    written = await writer.write_body(make_request(payload), ListBody([payload]))
+    assert told == []
+    writer.settle(written)
+
+    assert told == list(written.body.pages)
