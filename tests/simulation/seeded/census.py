@@ -1,8 +1,8 @@
 """What a crash image holds, held against what clients were told.
 
-The image is started as a server would be, its orphans swept, every record that the catalog names
-read and verified, and every value compared with its register. Then everything dead is reclaimed,
-and the devices must hold what the catalog names and nothing else.
+The image is started as a server would be, its orphans swept, every record that the catalog names,
+shadows among them, read and verified, and every value compared with its register. Then everything
+dead is reclaimed, and the devices must hold what the catalog names and nothing else.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from appliance.catalog import bodies, tables
+from appliance.catalog import tables
 from appliance.catalog.check import check_catalog
 from appliance.catalog.move_ledger import SqlMoveLedger
+from appliance.catalog.places import list_places
 from appliance.catalog.version_rows import format_shown_id
 from appliance.objects.manifest import decode_manifest
 from hal.buffers import AlignedBuffer
@@ -24,6 +25,7 @@ from hal.records import BodyId, SegmentRef
 from tests.simulation.seeded.history import Name
 from tests.simulation.seeded.life import Violation
 from tiers.errors import PageLost
+from tiers.records import PagePlaces
 from tiers.scrub_records import FIRST_PLACE
 
 if TYPE_CHECKING:
@@ -35,8 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["check_image"]
 
 PAGES_MAX = 1_000
+EVER_US = 2**62
 CLOCK_STEP_US = 100 * 86_400 * 1_000_000
-_Contents = dict[Name, list["StoredPage"] | None]
+_Contents = dict[Name, list[PagePlaces] | None]
 
 _t, _b, _v = tables.tenants.c, tables.buckets.c, tables.versions.c
 _VERSIONS = (
@@ -77,7 +80,7 @@ async def check_image(
     await _read_shadows(life)
     # Past the grace, and past any death that a clock set back has put into the future.
     clock.step_us += CLOCK_STEP_US
-    while (await life.reclaimer.reclaim_round()).bodies:
+    while (await life.reclaimer.reclaim_round()).is_full:
         continue
     findings = await life.catalog.read(check_catalog) if counts_rows else []
     if findings:
@@ -100,12 +103,12 @@ def _list_contents(connection: Connection) -> _Contents:
     return found
 
 
-def _pages_of(connection: Connection, sequence: int, body_id: int | None) -> list[StoredPage]:
+def _pages_of(connection: Connection, sequence: int, body_id: int | None) -> list[PagePlaces]:
     listed = [BodyId(body_id)] if body_id is not None else _bodies_of(connection, sequence)
     return [
         page
         for one in listed
-        for page in bodies.list_pages(connection, body_id=one, first_index=0, limit=PAGES_MAX)
+        for page in list_places(connection, body_id=one, first_index=0, limit=PAGES_MAX)
     ]
 
 
@@ -153,10 +156,11 @@ async def _read_shadows(life: Life) -> None:
                 volume.volume_id, place=FIRST_PLACE, limit=PAGES_MAX
             ):
                 assert found.shadow is not None
-                await _read(life, replace(found.page, extent=found.shadow), buffer, read)
+                shadow = replace(found.page, extent=found.shadow)
+                await _read(life, PagePlaces(page=shadow), buffer, read)
 
 
-def _list_manifests(connection: Connection) -> list[StoredPage]:
+def _list_manifests(connection: Connection) -> list[PagePlaces]:
     named = [
         body_id
         for column in (_v.manifest_body_id, _b.manifest_body_id)
@@ -165,31 +169,44 @@ def _list_manifests(connection: Connection) -> list[StoredPage]:
     return [
         page
         for body_id in named
-        for page in bodies.list_pages(connection, body_id=body_id, first_index=0, limit=1)
+        for page in list_places(connection, body_id=body_id, first_index=0, limit=1)
     ]
 
 
 async def _read(
     life: Life,
-    page: StoredPage,
+    places: PagePlaces,
     buffer: AlignedBuffer,
     read: dict[tuple[int, int], bytes | None],
 ) -> bytes | None:
-    """The payload, read once however many versions share it; None where damage took it."""
-    place = (page.body_id, page.page_index)
-    if place not in read:
-        try:
-            read[place] = bytes(await life.store.read_page(page, buffer.view))
-        except PageLost as error:
-            if not life.is_damaged(page.extent):
-                raise Violation(f"lost, and nothing damaged it: {error}") from error
-            read[place] = None
-    return read[place]
+    """The payload, read once however many versions share it; None where damage took it.
+
+    A good shadow makes up for a first place that is not.
+    """
+    key = (places.page.body_id, places.page.page_index)
+    if key not in read:
+        read[key] = None
+        for page in (places.page, places.at_shadow):
+            if page is not None and read[key] is None:
+                read[key] = await _read_place(life, page, buffer)
+    return read[key]
+
+
+async def _read_place(life: Life, page: StoredPage, buffer: AlignedBuffer) -> bytes | None:
+    try:
+        return bytes(await life.store.read_page(page, buffer.view))
+    except PageLost as error:
+        if not life.is_damaged(page.extent):
+            raise Violation(f"lost, and nothing damaged it: {error}") from error
+        return None
 
 
 async def _check_leaks(life: Life) -> None:
-    """Each segment takes its header and what rows name."""
+    """Each segment takes its header and what rows name, and no left place waits any more."""
     ledger = life.reclaimer._ledger
+    left = await ledger.list_dead_extents(died_before_us=EVER_US, after=0, limit=1)
+    if left:
+        raise Violation(f"{left[0].extent} was left by its page and is never freed")
     for volume in life.store.volumes:
         for facts in volume.list_segments():
             segment = SegmentRef(volume.volume_id, facts.segment_id)
