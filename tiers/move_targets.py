@@ -69,6 +69,9 @@ class MoveTargets:
             volume_id = volume.volume_id
             if volume.tier not in tiers or volume_id in avoided:
                 continue
+            if self._store.is_barred(volume_id):
+                refusals.append(f"volume {volume_id}: it is emptied")
+                continue
             reason = self._writes.find_reason(volume_id) or self._reads.find_reason(volume_id)
             if reason is not None:
                 refusals.append(f"volume {volume_id}: {reason}")

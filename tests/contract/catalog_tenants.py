@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from appliance.catalog import audit, keys, tenants, volumes
 from appliance.catalog.errors import CatalogDamaged
-from appliance.catalog.records import VolumeRow
+from appliance.catalog.records import VolumeRow, VolumeState
 from hal.records import VolumeId
 from tenants.errors import (
     AccessKeyExists,
@@ -35,8 +35,10 @@ from tenants.records import (
     UserId,
 )
 from tests.contract.catalog_desk import CatalogContract
+from tiers.records import PAGE_BYTES_MAX
 
 if TYPE_CHECKING:
+    from appliance.catalog.unit import Connection
     from tests.catalog_fixtures import CatalogDesk
 
 __all__ = ["TenantContract"]
@@ -54,6 +56,10 @@ def make_key(user: User, key_id: str = "TKEXAMPLE") -> AccessKey:
         enabled=True,
         created_at=1_600_000_000.5,
     )
+
+
+def _execute(connection: Connection, *, statement: str) -> None:
+    connection.execute(text(statement))
 
 
 class TenantContract(CatalogContract):
@@ -211,6 +217,53 @@ class TenantContract(CatalogContract):
         )
         with pytest.raises(CatalogDamaged, match="UUID of volume 1"):
             await desk.read(volumes.list_volumes)
+
+    async def test_a_volume_is_emptied_and_removed(self, desk: CatalogDesk) -> None:
+        row = VolumeRow(
+            volume_id=VolumeId(1),
+            uuid=str(uuid.UUID(int=1)),
+            tier="ssd",
+            path="/mnt/1",
+            created_us=1,
+        )
+        await desk.commit(volumes.insert_volume, volume=row)
+        assert row.state is VolumeState.ACTIVE
+        for state in (VolumeState.DRAINING, VolumeState.REMOVED):
+            assert await desk.commit(volumes.set_volume_state, volume_id=row.volume_id, state=state)
+            assert [found.state for found in await desk.read(volumes.list_volumes)] == [state]
+
+        is_known = await desk.commit(
+            volumes.set_volume_state, volume_id=VolumeId(2), state=VolumeState.ACTIVE
+        )
+        assert not is_known
+        await desk.commit(_execute, statement="UPDATE volumes SET state = 'gone'")
+        with pytest.raises(CatalogDamaged, match="the state of volume 1 is 'gone'"):
+            await desk.read(volumes.list_volumes)
+
+    async def test_what_lies_on_a_volume_is_known_until_the_last_row_is_gone(
+        self, desk: CatalogDesk
+    ) -> None:
+        volume_id = VolumeId(1)
+        load = await desk.read(volumes.measure_volume, volume_id=volume_id)
+        assert (load.records, load.record_bytes) == (0, 0)
+        bucket = await desk.make_bucket(await desk.make_tenant())
+        await desk.put(bucket, b"k", size_bytes=PAGE_BYTES_MAX + 1)
+
+        load = await desk.read(volumes.measure_volume, volume_id=volume_id)
+        assert (load.records, load.record_bytes) == (2, 2 * 8192)
+        assert await desk.read(volumes.is_volume_named, volume_id=volume_id)
+        assert not await desk.read(volumes.is_volume_named, volume_id=VolumeId(2))
+        columns = "volume_id, segment_id, segment_offset, record_bytes"
+        for table, fields, values in (
+            ("page_shadows", "body_id, page_index", "4294967297, 0"),
+            ("dead_extents", "died_us", "5"),
+        ):
+            insert = f"INSERT INTO {table} ({fields}, {columns}) VALUES ({values}, 2, 9, 0, 4096)"
+            await desk.commit(_execute, statement=insert)
+            assert await desk.read(volumes.is_volume_named, volume_id=VolumeId(2)), table
+            load = await desk.read(volumes.measure_volume, volume_id=VolumeId(2))
+            assert (load.records, load.record_bytes) == (1, 4096), table
+            await desk.commit(_execute, statement=f"DELETE FROM {table}")
 
     async def test_the_audit_trail_is_read_backwards(self, desk: CatalogDesk) -> None:
         for number in range(5):

@@ -92,13 +92,18 @@ def identity(body_id: int = 7, *, page_index: int = 0, is_last: bool = True) -> 
 
 
 async def write_page(
-    store: PageStore, payload: bytes, *, body_id: int = 7, annex: bytes = b""
+    store: PageStore,
+    payload: bytes,
+    *,
+    body_id: int = 7,
+    annex: bytes = b"",
+    tier: str | None = None,
 ) -> StoredPage:
     """One page of a body of its own."""
     record = aligned(bytes(record_bytes(payload_bytes=len(payload), annex_bytes=ANNEX_BYTES_MAX)))
     record[HEADER_BYTES : HEADER_BYTES + len(payload)] = payload
     return await store.write_page(
-        record, payload_bytes=len(payload), identity=identity(body_id), annex=annex
+        record, payload_bytes=len(payload), identity=identity(body_id), annex=annex, tier=tier
     )
 
 

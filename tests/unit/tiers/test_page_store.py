@@ -172,3 +172,38 @@ async def test_a_failed_flush_is_reported_for_its_segment_alone() -> None:
     assert set(failed) == {first.extent.segment}
     second = await write_page(store, b"after it")
     assert second.extent.segment != first.extent.segment
+
+
+async def test_a_page_goes_to_the_tier_that_it_belongs_to() -> None:
+    store = await make_store([make_device(), make_device()])
+
+    fast, slow = await write_page(store, b"a"), await write_page(store, b"b", tier="hdd")
+    odd = await write_page(store, b"c", tier="tape")
+
+    assert [page.extent.volume_id for page in (fast, slow, odd)] == [1, 2, 1]
+    assert await read_back(store, slow) == b"b"
+
+
+async def test_a_page_goes_elsewhere_where_its_tier_is_full() -> None:
+    store = await make_store([make_device(), make_device(capacity_bytes=1 * MIB)])
+
+    page = await write_page(store, pattern(2 * MIB), tier="hdd")
+
+    assert page.extent.volume_id == 1
+    assert store.statistics().pages_spilled == 1
+
+
+async def test_nothing_new_is_placed_on_a_volume_that_is_emptied() -> None:
+    store = await make_store([make_device(), make_device()])
+    before = await write_page(store, b"a")
+    store.bar([before.extent.volume_id])
+
+    assert (await write_page(store, b"b")).extent.volume_id == 2
+    assert await read_back(store, before) == b"a"
+    store.bar([volume.volume_id for volume in store.volumes])
+    with pytest.raises(NoRoom):
+        await write_page(store, b"c")
+    with pytest.raises(NoRoom):
+        store.check_room()
+    store.bar([])
+    assert (await write_page(store, b"d")).extent.volume_id == 1

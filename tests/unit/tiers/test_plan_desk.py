@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -17,7 +18,9 @@ from tiers.move_records import MovablePage, PageOwner
 from tiers.plan_desk import PLAN_KEPT_S, PLANS_KEPT_MAX, WALK_PAGES, PlanDesk, Policies
 from tiers.plan_records import Plan, TierState
 from tiers.records import StoredPage
-from tiers.scrub_records import ScrubPlace
+
+if TYPE_CHECKING:
+    from tiers.scrub_records import ScrubPlace
 
 SSD, HDD = VolumeId(1), VolumeId(2)
 DRAIN = (
