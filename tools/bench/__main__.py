@@ -29,7 +29,7 @@ from tools.bench.ceilings import Ceilings
 from tools.bench.conditions import ConditionsBroken, prove_conditions
 from tools.bench.figures import summarize_rows
 from tools.bench.generators import RunVoid, run_program
-from tools.bench.machine import MachineFacts, PlaceUnsuitable, find_place, read_machine
+from tools.bench.machine import CpuWatch, MachineFacts, PlaceUnsuitable, find_place, read_machine
 from tools.bench.raw_disk import RawDisk
 from tools.bench.records import GIB, MIB
 from tools.bench.report import RunFacts, format_report, make_document
@@ -98,6 +98,7 @@ def _measure(
 ) -> int:
     started, started_at = time.monotonic(), datetime.now(tz=UTC).isoformat(timespec="seconds")
     machine: MachineFacts = read_machine(work)
+    watch = CpuWatch()
     if machine.is_busy:
         say(f"the machine is busy (load {machine.load:.1f}): figures of this run mean nothing")
     pace = Pace(
@@ -128,6 +129,7 @@ def _measure(
         started_at=started_at,
         seconds=time.monotonic() - started,
         machine=machine,
+        cpu_use=watch.finish(),
         conditions=conditions,
         pace=pace,
         raw_runner=disk.runner,

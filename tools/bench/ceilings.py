@@ -62,11 +62,11 @@ CEILINGS = {
         *(
             Ceiling(
                 name=f"raw-{direction}-{text}",
-                what=f"O_DIRECT {direction}s of {text}, as many at once as connections",
+                what=f"O_DIRECT {direction}s of {words}, as many at once as connections",
                 metric=Metric.BYTES_PER_S,
             )
             for direction in ("read", "write")
-            for text in ("4KiB", "64KiB")
+            for text, words in (("4KiB", "4 KiB"), ("64KiB", "64 KiB"))
         ),
         *(
             Ceiling(

@@ -7,20 +7,33 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from hal.errors import DeviceUnsuitable
 from hal.probe import probe_directory
 
-__all__ = ["MachineFacts", "PlaceUnsuitable", "find_place", "read_machine"]
+__all__ = [
+    "OTHERS_SHARE_MAX",
+    "CpuUse",
+    "CpuWatch",
+    "MachineFacts",
+    "PlaceUnsuitable",
+    "find_place",
+    "read_machine",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 UNKNOWN = "unknown"
 BUSY_LOAD_SHARE = 0.5
 """Of the cores: above this, others had so much of the machine that figures mean nothing."""
+OTHERS_SHARE_MAX = 0.10
+"""Of the machine's CPU time during a run. The kernel's own threads, which write for both sides,
+take a few hundredths; twice that is somebody else."""
 
 
 class PlaceUnsuitable(Exception):
@@ -55,6 +68,46 @@ class MachineFacts:
     is_modified: bool
     load: float
     is_busy: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuUse:
+    """Who had the processor during a run, as shares of all cores' time.
+
+    Attributes:
+        own: This process and all that it started.
+        others: Everything else on the machine, the kernel's threads among it.
+        stolen: Taken by the host of a virtual machine.
+    """
+
+    own: float
+    others: float
+    stolen: float
+
+
+class CpuWatch:
+    """Looks at the machine's CPU time at its making and at `finish`.
+
+    What was started counts as own once it was waited for: finish when all of it has ended.
+
+    Source: proc(5), /proc/stat; getrusage(2).
+    """
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._busy, self._stolen = _read_cpu_seconds()
+        self._own = _own_seconds()
+
+    def finish(self) -> CpuUse:
+        """What was used since."""
+        whole = (time.monotonic() - self._started) * (os.cpu_count() or 1)
+        busy, stolen = _read_cpu_seconds()
+        own = _own_seconds() - self._own
+        return CpuUse(
+            own=own / whole,
+            others=max(0.0, busy - self._busy - own) / whole,
+            stolen=(stolen - self._stolen) / whole,
+        )
 
 
 def find_place(directory: Path) -> Path:
@@ -96,6 +149,20 @@ def read_machine(directory: Path) -> MachineFacts:
         load=load,
         is_busy=load > BUSY_LOAD_SHARE * cores,
     )
+
+
+def _read_cpu_seconds() -> tuple[float, float]:
+    """Seconds that all cores were busy, and that were stolen, since the machine's start."""
+    words = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0].split()
+    user, nice, system, _idle, _waiting, irq, softirq, stolen = map(int, words[1:9])
+    ticks = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq) / ticks, stolen / ticks
+
+
+def _own_seconds() -> float:
+    """CPU time of this process and of those that it started and waited for."""
+    found = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(item.ru_utime + item.ru_stime for item in found)
 
 
 def _find_line(path: Path, name: str) -> str:

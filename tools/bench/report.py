@@ -6,11 +6,13 @@ rounds. The JSON's fields are documented in docs/PERFORMANCE.md; it only gains f
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from tools.bench.ceilings import CEILINGS
-from tools.bench.records import Metric, choose_unit, format_bytes, format_digits
+from tools.bench.machine import OTHERS_SHARE_MAX
+from tools.bench.records import Metric, choose_unit, format_bytes, format_digits, format_figure
 from tools.bench.spread import ROUNDS_FOR_VERDICT, Spread, Verdict, summarize
 
 if TYPE_CHECKING:
@@ -19,12 +21,13 @@ if TYPE_CHECKING:
     from tools.bench.campaign import Pace
     from tools.bench.conditions import Conditions
     from tools.bench.figures import RowFigures
-    from tools.bench.machine import MachineFacts
+    from tools.bench.machine import CpuUse, MachineFacts
     from tools.bench.records import Sample
 
 __all__ = ["SCHEMA", "RunFacts", "format_report", "make_document"]
 
 SCHEMA = 1
+REASON_LETTERS_MAX = 160  # of the table; the JSON has the whole reason
 _NOTHING = "-"
 _THOUSAND = 1_000.0
 
@@ -35,6 +38,7 @@ class RunFacts:
 
     Attributes:
         started_at: ISO 8601, UTC.
+        cpu_use: Who had the processor meanwhile.
         raw_runner: What measured raw I/O.
         programs: Name and version of load generators and peer.
         is_quick: Everything scaled down: no figure is to be quoted, and none is judged.
@@ -43,6 +47,7 @@ class RunFacts:
     started_at: str
     seconds: float
     machine: MachineFacts
+    cpu_use: CpuUse
     conditions: Conditions
     pace: Pace
     raw_runner: str
@@ -70,6 +75,7 @@ def make_document(facts: RunFacts, rows: Sequence[RowFigures]) -> dict[str, obje
         "seconds": facts.seconds,
         "is_quick": facts.is_quick,
         "machine": asdict(facts.machine),
+        "cpu_use": asdict(facts.cpu_use),
         "conditions": asdict(facts.conditions),
         "pace": asdict(facts.pace),
         "raw_runner": facts.raw_runner,
@@ -127,6 +133,10 @@ def _format_head(facts: RunFacts) -> str:
         ("machine", _format_machine(machine)),
         ("disk", f"{machine.filesystem} ({machine.mount_options}) on {machine.device}"),
         ("rounds", f"{pace.rounds} of {pace.seconds:g} s, sides in turn{bound}"),
+        (
+            "CPU time",
+            f"{facts.cpu_use.own:.0%} by this run, {facts.cpu_use.others:.0%} by others",
+        ),
         ("raw I/O by", facts.raw_runner),
         *(("always on", statement) for statement in facts.conditions.statements),
         ("settings", ", ".join(facts.conditions.changed_settings) or "all defaults"),
@@ -151,6 +161,12 @@ def _list_warnings(facts: RunFacts) -> list[str]:
         found.append(
             f"The machine was busy at the start (load {facts.machine.load:.1f} on"
             f" {facts.machine.cores} cores). Quote no figure of this run."
+        )
+    use = facts.cpu_use
+    if use.others + use.stolen > OTHERS_SHARE_MAX:
+        found.append(
+            f"Others took {use.others:.0%} of the machine's CPU time during the run, and its host"
+            f" {use.stolen:.0%}. Quote no figure of this run."
         )
     if facts.is_quick:
         found.append("A quick run: sizes and counts are scaled down. Quote no figure of it.")
@@ -255,7 +271,9 @@ def _format_targets(rows: Sequence[RowFigures]) -> str:
 
 def _format_skipped(rows: Sequence[RowFigures]) -> str:
     lines = [
-        (skipped.row, skipped.side, skipped.reason) for item in rows for skipped in item.row.skipped
+        (skipped.row, skipped.side, textwrap.shorten(skipped.reason, REASON_LETTERS_MAX))
+        for item in rows
+        for skipped in item.row.skipped
     ]
     if not lines:
         return ""
@@ -265,15 +283,20 @@ def _format_skipped(rows: Sequence[RowFigures]) -> str:
 def format_spread(spread: Spread, metric: Metric) -> str:
     """Median and extremes in one unit: `14.2 (13.9-15.0) k/s`, `470 (455-480) MB/s`."""
     factor, unit = choose_unit(spread.median, metric)
+    if spread.count == 1:
+        return format_figure(spread.median, metric)
     numbers = [format_digits(value * factor) for value in (spread.median, spread.low, spread.high)]
     return f"{numbers[0]} ({numbers[1]}-{numbers[2]}) {unit}"
 
 
 def format_ratio(spread: Spread | None) -> str:
-    """`0.97 (0.93-1.02)`."""
+    """`0.97 (0.93-1.02)`; one round has no spread."""
     if spread is None:
         return _NOTHING
-    return f"{spread.median:.2f} ({spread.low:.2f}-{spread.high:.2f})"
+    digits = 2 if spread.median >= 0.1 else 3
+    if spread.count == 1:
+        return f"{spread.median:.{digits}f}"
+    return f"{spread.median:.{digits}f} ({spread.low:.{digits}f}-{spread.high:.{digits}f})"
 
 
 def _align(table: Sequence[Sequence[str]]) -> str:

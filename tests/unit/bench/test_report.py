@@ -10,7 +10,7 @@ import pytest
 from tools.bench.campaign import Pace
 from tools.bench.conditions import Conditions
 from tools.bench.figures import summarize_rows
-from tools.bench.machine import MachineFacts
+from tools.bench.machine import CpuUse, CpuWatch, MachineFacts
 from tools.bench.records import (
     KIB,
     MIB,
@@ -67,6 +67,7 @@ FACTS = RunFacts(
     started_at="2026-11-21T12:00:00+00:00",
     seconds=60.0,
     machine=MACHINE,
+    cpu_use=CpuUse(own=0.9, others=0.02, stolen=0.0),
     conditions=Conditions(statements=("durability: 16 syncs for 8 PUTs",), changed_settings=()),
     pace=Pace(rounds=3, seconds=5.0),
     raw_runner="fio, psync",
@@ -175,11 +176,31 @@ def test_the_report_shows_figures_spreads_ratios_and_verdicts() -> None:
     [
         (replace(FACTS, machine=replace(MACHINE, is_busy=True, load=3.0)), "busy at the start"),
         (replace(FACTS, is_quick=True), "A quick run"),
+        (
+            replace(FACTS, cpu_use=CpuUse(own=0.5, others=0.3, stolen=0.05)),
+            "Others took 30% of the machine's CPU time during the run, and its host 5%",
+        ),
         (replace(FACTS, pace=Pace(rounds=2, seconds=5.0)), "no target is judged"),
     ],
 )
 def test_the_report_warns_of_what_must_not_be_quoted(facts: RunFacts, warning: str) -> None:
     assert warning in format_report(facts, [])
+
+
+def test_one_round_is_shown_without_a_spread() -> None:
+    row = measured(replace(GET, targets=()), [1234.0], [617.0])
+    text = format_report(FACTS, summarize_rows([row], is_judged=True))
+
+    assert "get@16  1,234 /s  peer    617 /s  2.00" in text
+
+
+def test_what_this_process_uses_is_its_own() -> None:
+    watch = CpuWatch()
+    sum(number * number for number in range(300_000))
+    use = watch.finish()
+
+    assert use.own > 0
+    assert use.own + use.others <= 1.5  # ticks are coarse: a short look may be off by some
 
 
 def test_units_are_those_of_the_metric() -> None:
