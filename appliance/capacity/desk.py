@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import trio
 
 from appliance.capacity.reporter import CapacityReporter
 from appliance.capacity.request_counts import RequestCounts
-from appliance.capacity.sampler import CapacitySampler
+from appliance.capacity.sampler import CapacitySampler, TierGauges
 from appliance.catalog.capacity import list_tenant_names
 
 if TYPE_CHECKING:
@@ -28,18 +29,7 @@ __all__ = ["CapacityDesk"]
 
 _log = structlog.get_logger("capacity")
 
-_TIER_GAUGES = (
-    "logical_bytes",
-    "physical_bytes",
-    "shadow_bytes",
-    "dead_bytes",
-    "total_bytes",
-    "room_bytes",
-    "growth_bytes_per_day",
-    "days_until_full",
-    "days_until_full_low",
-    "days_until_full_high",
-)
+_TIER_GAUGES = tuple(field.name for field in fields(TierGauges))
 
 
 class CapacityDesk:

@@ -20,6 +20,7 @@ import trio
 
 from appliance.capacity.outlook import describe_fill, load_history
 from appliance.capacity.reporter import measure_rooms
+from appliance.capacity.walk import MOVES_US
 from appliance.catalog.capacity_history import (
     TenantSample,
     VolumeSample,
@@ -31,6 +32,7 @@ from appliance.catalog.capacity_history import (
 from appliance.catalog.capacity_sums import (
     sum_dead_places,
     sum_manifests,
+    sum_moves,
     sum_pages,
     sum_shadows,
 )
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from appliance.admin.report_documents import TierFill
-    from appliance.catalog.capacity_sums import VolumeSum
+    from appliance.catalog.capacity_sums import MoveSum, VolumeSum
     from appliance.catalog.engine import Catalog
     from appliance.catalog.unit import Connection
     from appliance.clock import Clock
@@ -56,12 +58,21 @@ PIECE_BODIES = 10_000  # of one sum: some 40 ms of a reading connection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierGauges:
-    """A tier as of the last sample; None where that is not known."""
+    """A tier as of the last sample, moves of the 7 days before; None where that is not known.
+
+    The measures are those of `tiers.report_columns`.
+    """
 
     logical_bytes: int
     physical_bytes: int
+    padding_bytes: int
     shadow_bytes: int
     dead_bytes: int
+    moved_bytes: int
+    promoted_bytes: int
+    demoted_bytes: int
+    released_bytes: int
+    ping_pong_bytes: int
     total_bytes: int
     room_bytes: int
     growth_bytes_per_day: float | None
@@ -73,8 +84,14 @@ class TierGauges:
 _NOTHING = TierGauges(
     logical_bytes=0,
     physical_bytes=0,
+    padding_bytes=0,
     shadow_bytes=0,
     dead_bytes=0,
+    moved_bytes=0,
+    promoted_bytes=0,
+    demoted_bytes=0,
+    released_bytes=0,
+    ping_pong_bytes=0,
     total_bytes=0,
     room_bytes=0,
     growth_bytes_per_day=None,
@@ -100,8 +117,14 @@ class _Held:
 
     logical: int = 0
     live: int = 0
+    padding: int = 0
     shadow: int = 0
     dead: int = 0
+    moved: int = 0
+    promoted: int = 0
+    demoted: int = 0
+    released: int = 0
+    ping_pong: int = 0
 
 
 class _Sums:
@@ -120,6 +143,7 @@ class _Sums:
         tenant = self._tenant(found)
         for held in (volume, tenant):
             held.live += found.record_bytes
+            held.padding += found.padding_bytes
             held.logical += found.payload_bytes
 
     def add_shadows(self, found: VolumeSum) -> None:
@@ -134,6 +158,20 @@ class _Sums:
         volume = self.volumes.setdefault(found.volume_id, _Held())
         for held in (volume, self._tenant(found)):
             held.logical -= found.payload_bytes
+
+    def add_moves(self, found: MoveSum) -> None:
+        """Count as `tiers.report` does: copies where they went, the rest where it left."""
+        source = self.volumes.setdefault(found.from_volume_id, _Held())
+        target = self.volumes.setdefault(found.to_volume_id, _Held())
+        source.ping_pong += found.return_bytes
+        if found.action == "release":
+            source.released += found.record_bytes
+            return
+        target.moved += found.record_bytes
+        if found.action == "promote":
+            target.promoted += found.record_bytes
+        elif found.action in {"demote", "premigrate"}:
+            target.demoted += found.record_bytes
 
     def _tenant(self, found: VolumeSum) -> _Held:
         tier = self._tiers.get(found.volume_id, f"#{found.volume_id}")
@@ -252,6 +290,9 @@ class CapacitySampler:
             after = last
         for volume_id, dead in (await self._catalog.read(sum_dead_places)).items():
             sums.volumes.setdefault(volume_id, _Held()).dead += dead
+        since_us = self._clock.now_us() - MOVES_US
+        for moved in await self._catalog.read(partial(sum_moves, since_us=since_us)):
+            sums.add_moves(moved)
         return sums
 
     def _find_since(self, last_us: int | None, now_us: int, now: float) -> int | None:
@@ -310,8 +351,14 @@ def _describe(held: Sequence[_Held], fill: TierFill) -> TierGauges:
     return TierGauges(
         logical_bytes=sum(one.logical for one in held),
         physical_bytes=sum(one.live for one in held),
+        padding_bytes=sum(one.padding for one in held),
         shadow_bytes=sum(one.shadow for one in held),
         dead_bytes=sum(one.dead for one in held),
+        moved_bytes=sum(one.moved for one in held),
+        promoted_bytes=sum(one.promoted for one in held),
+        demoted_bytes=sum(one.demoted for one in held),
+        released_bytes=sum(one.released for one in held),
+        ping_pong_bytes=sum(one.ping_pong for one in held),
         total_bytes=fill.total_bytes,
         room_bytes=fill.room_bytes,
         growth_bytes_per_day=fill.growth_bytes_per_day,

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FIRST_PLACE",
+    "IS_RETURN",
     "BodyFact",
     "PageChunk",
     "PagePlace",
@@ -281,6 +282,8 @@ _was_promoted = exists().where(
     _earlier.c.at_us >= _m.at_us - round(PING_PONG_S * 1e6),
     _earlier.c.move_id < _m.move_id,
 )
+IS_RETURN = and_(_m.action.in_(("demote", "release")), _was_promoted)
+"""Whether a line of the journal undid a promotion of less than a day ago."""
 _MOVES_AFTER = (
     select(
         _m.move_id,
@@ -291,7 +294,7 @@ _MOVES_AFTER = (
         _m.to_volume,
         _m.record_bytes,
         _m.at_us,
-        and_(_m.action.in_(("demote", "release")), _was_promoted),
+        IS_RETURN,
         _b.tenant_id,
         _b.reference_count,
         _b.died_us.is_not(None),

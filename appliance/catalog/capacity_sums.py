@@ -9,19 +9,29 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import Integer, and_, bindparam, func, literal_column, select
+from sqlalchemy import Integer, and_, bindparam, case, func, literal_column, select
 
 from appliance.catalog import tables
+from appliance.catalog.capacity import IS_RETURN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sqlalchemy import Connection, Row
 
-__all__ = ["VolumeSum", "sum_dead_places", "sum_manifests", "sum_pages", "sum_shadows"]
+__all__ = [
+    "MoveSum",
+    "VolumeSum",
+    "sum_dead_places",
+    "sum_manifests",
+    "sum_moves",
+    "sum_pages",
+    "sum_shadows",
+]
 
 _b = tables.bodies.c
 _d = tables.dead_extents.c
+_m = tables.page_moves.c
 _p = tables.pages.c
 _s = tables.page_shadows.c
 
@@ -34,6 +44,7 @@ class VolumeSum(NamedTuple):
     Attributes:
         payload_bytes: Of living bodies, once for each reference.
         record_bytes: Each record once.
+        padding_bytes: What of the records is no payload, each record once.
     """
 
     tenant_id: int
@@ -41,6 +52,21 @@ class VolumeSum(NamedTuple):
     is_dead: bool
     payload_bytes: int
     record_bytes: int
+    padding_bytes: int
+
+
+class MoveSum(NamedTuple):
+    """What moves of one kind from one volume to another carried.
+
+    Attributes:
+        return_bytes: Of pages that had been promoted to where they left from within a day.
+    """
+
+    action: str
+    from_volume_id: int
+    to_volume_id: int
+    record_bytes: int
+    return_bytes: int
 
 
 _LAST_OF_CHUNK = (
@@ -58,6 +84,7 @@ _SUM_PAGES = (
         _b.died_us.is_not(None),
         func.sum(_p.payload_bytes * _b.reference_count),
         func.sum(_p.record_bytes),
+        func.sum(_p.record_bytes - _p.payload_bytes),
     )
     .select_from(tables.bodies.join(tables.pages, _b.body_id == _p.body_id))
     .where(_in_chunk)
@@ -86,6 +113,7 @@ _SUM_SHADOWS = (
         _b.died_us.is_not(None),
         func.sum(_s.record_bytes),
         func.sum(_s.record_bytes),
+        literal_column("0"),
     )
     .select_from(tables.bodies.join(tables.page_shadows, _b.body_id == _s.body_id))
     .where(_in_chunk)
@@ -98,6 +126,7 @@ _MANIFEST_SUMS = tuple(
         literal_column("0"),
         func.sum(_p.payload_bytes),
         func.sum(_p.record_bytes),
+        literal_column("0"),
     )
     .select_from(
         owners.join(tables.bodies, _b.body_id == owners.c.manifest_body_id).join(
@@ -135,6 +164,27 @@ def sum_dead_places(connection: Connection) -> dict[int, int]:
     return {row[0]: int(row[1]) for row in connection.execute(sums)}
 
 
+_SUM_MOVES = (
+    select(
+        _m.action,
+        _m.from_volume,
+        _m.to_volume,
+        func.sum(_m.record_bytes),
+        func.sum(case((IS_RETURN, _m.record_bytes), else_=0)),
+    )
+    .where(_m.at_us >= bindparam("since"))
+    .group_by(_m.action, _m.from_volume, _m.to_volume)
+)
+
+
+def sum_moves(connection: Connection, *, since_us: int) -> list[MoveSum]:
+    """What moves carried since a moment."""
+    return [
+        MoveSum(row[0], row[1], row[2], _decode(row[3]), _decode(row[4]))
+        for row in connection.execute(_SUM_MOVES, {"since": since_us})
+    ]
+
+
 def _decode_sums(rows: Iterable[Row[*tuple[object, ...]]]) -> list[VolumeSum]:
     return [
         VolumeSum(
@@ -143,6 +193,7 @@ def _decode_sums(rows: Iterable[Row[*tuple[object, ...]]]) -> list[VolumeSum]:
             is_dead=bool(row[2]),
             payload_bytes=_decode(row[3]),
             record_bytes=_decode(row[4]),
+            padding_bytes=_decode(row[5]),
         )
         for row in rows
     ]

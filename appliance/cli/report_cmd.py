@@ -38,7 +38,7 @@ _format_option = click.option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
-    help="How it is written.  [default: table]",
+    help="How it is written.  [default: as the name of --output ends, else table]",
 )
 _output_option = click.option(
     "--output",
@@ -159,10 +159,18 @@ def tenant_month(
 def _choose_format(session: Session, form: str | None, output: Path | None) -> str:
     if session.as_json and form not in {None, "json"}:
         raise click.UsageError(f"--json and --format {form} contradict each other")
-    chosen = "json" if session.as_json else form or "table"
+    chosen = "json" if session.as_json else form or _guess_format(output)
+    if chosen == "table" and output is not None:
+        raise click.UsageError("--output needs --format json, csv, parquet or html")
     if chosen == "parquet" and output is None and sys.stdout.isatty():
         raise click.UsageError("Parquet is nothing to read: name a file with --output")
     return chosen
+
+
+def _guess_format(output: Path | None) -> str:
+    """What a file's name ends in, where that is a format."""
+    ending = "" if output is None else output.suffix.removeprefix(".").lower()
+    return ending if ending in FORMATS else "table"
 
 
 def _choose_by(text: str | None, *, has_depth: bool) -> tuple[str, ...]:
@@ -228,11 +236,9 @@ def _write(
     show: Callable[[], None],
 ) -> None:
     """Write a report in its format to its place."""
-    if form == "table" and output is None:
+    if form == "table":
         show()
         return
-    if form == "table":
-        raise click.UsageError("--output needs --format json, csv, parquet or html")
     content = writers[form]()
     raw = content.encode() if isinstance(content, str) else content
     if output is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -100,12 +101,13 @@ def show_month(month: TenantMonth) -> None:
 def render_month(month: TenantMonth) -> str:
     """It as one page."""
     heads = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        f"<div><dt>{escape(name)}</dt><dd>{escape(_shorten_times(value))}</dd></div>"
         for name, value in _heads(month)
+        if name not in {"tenant", "month"}
     )
     rows = "".join(
         f"<tr><td>{escape(item)}</td><td>{escape(detail)}</td>"
-        f"<td class='n'>{escape(quantity)}</td><td class='soft'>{escape(meaning)}</td></tr>"
+        f"<td class='n'>{escape(_group(quantity))}</td><td class='soft'>{escape(meaning)}</td></tr>"
         for item, detail, quantity, meaning in _cells(month)
     )
     return wrap_page(
@@ -115,9 +117,19 @@ def render_month(month: TenantMonth) -> str:
         f"<section><dl class='facts'>{heads}</dl></section>"
         "<section><table><thead><tr><th>item</th><th>detail</th><th class='n'>quantity</th>"
         f"<th>that is</th></tr></thead><tbody>{rows}</tbody></table></section>"
-        "<footer>Stored bytes are those that S3 shows, integrated over hourly samples."
-        " Requests that the server failed are not counted; bytes are those of bodies.</footer>",
+        "<footer>Times are UTC. Stored bytes are those that S3 shows, integrated over hourly"
+        " samples. Requests that the server failed are not counted; bytes are those of bodies.</footer>",
     )
+
+
+def _group(quantity: str) -> str:
+    """The same with its digits in threes."""
+    number, space, unit = quantity.partition(" ")
+    return f"{int(number):,}{space}{unit}" if number.isdigit() else quantity
+
+
+def _shorten_times(text: str) -> str:
+    return re.sub(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\dZ", r"\1 \2", text)
 
 
 def _heads(month: TenantMonth) -> list[tuple[str, str]]:

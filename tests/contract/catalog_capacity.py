@@ -26,7 +26,7 @@ from appliance.catalog.capacity_history import (
     list_volume_samples,
     thin_samples,
 )
-from appliance.catalog.capacity_sums import sum_manifests, sum_pages
+from appliance.catalog.capacity_sums import sum_manifests, sum_moves, sum_pages
 from appliance.catalog.usage_months import (
     MonthUse,
     add_month_use,
@@ -245,6 +245,13 @@ class CapacityContract(CatalogContract):
                 found += [(move.action, move.is_return, move.body_id in bodies) for move in some]
             return found
 
+        sums = await desk.catalog.read(partial(sum_moves, since_us=NOON_US + HOUR_US))
+        assert sorted(sums) == [
+            ("demote", 1, 2, 4096, 4096),
+            ("demote", 3, 2, 4096, 0),
+            ("promote", 2, 1, 4096, 0),
+            ("release", 1, 2, 4096, 0),
+        ]
         assert await desk.catalog.read(walk) == [
             ("promote", False, True),
             ("demote", True, True),

@@ -61,6 +61,8 @@ async def test_a_sample_is_what_the_tenant_uses_and_what_lies_on_the_volumes(
     [ssd] = [volume for volume in volumes if volume.tier == "ssd"]
     assert (ssd.live_bytes, ssd.dead_bytes) == (sample.physical_bytes, 8192)
     assert (gauges.logical_bytes, gauges.physical_bytes) == (5200, sample.physical_bytes)
+    assert gauges.padding_bytes == sample.physical_bytes - 5200
+    assert (gauges.moved_bytes, gauges.ping_pong_bytes) == (0, 0)
     assert gauges.days_until_full is None
     assert sampler.statistics().last_sample_s == now_us / 1e6
 
