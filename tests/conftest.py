@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-CLIENTS = ("aws", "rclone", "s5cmd", "restic", "curl", "strace", "wrk")
+CLIENTS = ("aws", "rclone", "s5cmd", "restic", "curl", "strace", "wrk", "fio")
 MODULES = ("boto3", "pyarrow")
 
 hypothesis.settings.register_profile(

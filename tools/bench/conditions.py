@@ -42,10 +42,12 @@ class Conditions:
 
     Attributes:
         statements: A line each, for the report.
+        unproven: What this machine has no means to prove, a line each.
         changed_settings: What differs from the defaults, `name = value`.
     """
 
     statements: tuple[str, ...]
+    unproven: tuple[str, ...]
     changed_settings: tuple[str, ...]
 
 
@@ -62,6 +64,7 @@ def prove_conditions(directory: Path, settings: Mapping[str, str]) -> Conditions
     server = OurServer(directory / "proof", settings=settings, wrapper=wrapper)
     try:
         server.renew()
+        has_counters = device_bytes(server.pid) is not None
         read = load_settings(server.process.config_path, server.process.environment)
         statements = (
             _prove_settings(read),
@@ -72,7 +75,11 @@ def prove_conditions(directory: Path, settings: Mapping[str, str]) -> Conditions
     finally:
         server.discard()
         log.unlink(missing_ok=True)
-    return Conditions(statements=statements, changed_settings=_list_changed(read))
+    return Conditions(
+        statements=statements,
+        unproven=_list_unproven(has_strace=bool(wrapper), has_counters=has_counters),
+        changed_settings=(*_list_changed(read), *_list_volume_settings(settings)),
+    )
 
 
 def _prove_settings(settings: Settings) -> str:
@@ -100,11 +107,20 @@ def _prove_syncs(server: OurServer, log: Path | None) -> str:
         if written < PROVEN_PUTS * len(payload):
             raise ConditionsBroken(f"{PROVEN_PUTS} PUTs wrote {written} bytes to the device")
     if log is None:
-        return "durability: syncs NOT counted, for strace is not installed"
+        return f"durability: {PROVEN_PUTS} PUTs were acknowledged; see what is not proven"
     count = _count_syncs(log) - before
     if count < SYNCS_PER_PUT_MIN * PROVEN_PUTS:
         raise ConditionsBroken(f"{PROVEN_PUTS} PUTs one after the other made {count} syncs")
     return f"durability: {count} syncs for {PROVEN_PUTS} PUTs one after the other (strace)"
+
+
+def _list_unproven(*, has_strace: bool, has_counters: bool) -> tuple[str, ...]:
+    found = []
+    if not has_strace:
+        found.append("syncs were not counted: strace is not installed")
+    if not has_counters:
+        found.append("neither cold reads nor durable writes are checked: no /proc/PID/io here")
+    return tuple(found)
 
 
 def _count_syncs(log: Path | None) -> int:
@@ -188,3 +204,9 @@ def _list_changed(settings: Settings) -> tuple[str, ...]:
             if field.name not in {"listen", "url"} and value != getattr(default, field.name):
                 found.append(f"{section.name}.{field.name} = {value}")
     return tuple(found)
+
+
+def _list_volume_settings(settings: Mapping[str, str]) -> tuple[str, ...]:
+    """What was set of volumes, as it was given; their records were completed when read."""
+    prefix = "THERMOCLINE_VOLUME_"
+    return tuple(f"{name} = {value}" for name, value in settings.items() if name.startswith(prefix))

@@ -139,6 +139,7 @@ def _format_head(facts: RunFacts) -> str:
         ),
         ("raw I/O by", facts.raw_runner),
         *(("always on", statement) for statement in facts.conditions.statements),
+        *(("NOT PROVEN", text) for text in facts.conditions.unproven),
         ("settings", ", ".join(facts.conditions.changed_settings) or "all defaults"),
         ("programs", ", ".join(f"{name} {text}" for name, text in facts.programs.items())),
     ]

@@ -68,7 +68,9 @@ FACTS = RunFacts(
     seconds=60.0,
     machine=MACHINE,
     cpu_use=CpuUse(own=0.9, others=0.02, stolen=0.0),
-    conditions=Conditions(statements=("durability: 16 syncs for 8 PUTs",), changed_settings=()),
+    conditions=Conditions(
+        statements=("durability: 16 syncs for 8 PUTs",), unproven=(), changed_settings=()
+    ),
     pace=Pace(rounds=3, seconds=5.0),
     raw_runner="fio, psync",
     programs={"wrk": "4.1.0"},
