@@ -110,6 +110,10 @@ slow-disk: $(VENV)/.dev ## an HDD that hangs and crawls under load; needs root a
 bit-flips: $(VENV)/.dev ## single bits in records, catalog pages and log (COUNT=1000 in each)
 	@$(PROOF)
 
+.PHONY: move-bench
+move-bench: $(VENV)/.dev ## how fast pages sink beside fio on the same disk (DIRECTORY=on it, SOURCE=on another)
+	$(BIN)/python -m tools.bench_moves $(if $(DIRECTORY),--directory $(DIRECTORY)) $(if $(SOURCE),--source $(SOURCE))
+
 .PHONY: tier-bench
 tier-bench: $(VENV)/.dev ## what the default policy gains over LRU and S3-FIFO (TRACES=folder for recorded ones)
 	$(BIN)/python -m tools.bench_tiering $(if $(TRACES),--traces $(TRACES))

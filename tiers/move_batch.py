@@ -174,8 +174,9 @@ class MoveBatch:
             self._log.give_up(item, Obstacle.RACE)
             return
         if item.plan.writes:
-            self._tools.store.settle([item.page_at(item.destination)])
-            self._tools.writes.praise(item.destination.volume_id)
+            place = item.destination
+            self._tools.store.volume(place.volume_id).settle([place])
+            self._tools.writes.praise(place.volume_id)
         self.outcomes[item.number] = MoveOutcome(
             order=item.plan.order, flip=ready.flip, copied_bytes=self._log.copied[item.number]
         )

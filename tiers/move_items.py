@@ -86,7 +86,8 @@ class MoveItem:
 
     def page_at(self, place: Extent) -> StoredPage:
         """The page as if it lay there."""
-        return replace(self.plan.movable.page, extent=place)
+        page = self.plan.movable.page
+        return page if place == page.extent else replace(page, extent=place)
 
 
 @dataclass(slots=True)
