@@ -33,6 +33,7 @@ from tiers.scrubber import Scrubber
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from appliance.access_sample import AccessSample
     from appliance.catalog.engine import Catalog
     from appliance.clock import Clock
     from appliance.handlers.forwarding import Network
@@ -69,6 +70,7 @@ class Core:
         computing: Threads for what would hold the event loop for long.
         body_ids: The ids of bodies that this start writes.
         recorder: Notes of reads and writes; bounded where nobody takes them.
+        sample: Log of some accesses, None where nobody asked for one.
     """
 
     catalog: Catalog
@@ -82,6 +84,7 @@ class Core:
     computing: trio.CapacityLimiter = field(
         default_factory=lambda: trio.CapacityLimiter(COMPUTING_SLOTS)
     )
+    sample: AccessSample | None = None
     body_ids: BodyIds = field(init=False)
     recorder: AccessRecorder = field(init=False)
 
@@ -219,6 +222,7 @@ def make_service(
         clock=clock,
         limits=limits,
         recorder=core.recorder,
+        sample=core.sample,
         active_policy=active_policy,
         token_key=core.box.mac_key("continuation-token"),
         random_bytes=core.random_bytes,

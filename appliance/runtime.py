@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from appliance.access_sample import AccessSample
 from appliance.admin.application import AdminApplication
 from appliance.admin.state import AdminState, ServerFacts
 from appliance.assembly import (
@@ -215,6 +216,7 @@ class Appliance:
             clock=self._clock,
             random_bytes=os.urandom,
             buffers=self._buffers,
+            sample=self._make_sample(box),
         )
         async with open_pipeline() as working:
             keyring = make_keyring(core)
@@ -246,9 +248,12 @@ class Appliance:
                 core, tier_order=TIER_ORDER, metrics=self._metrics
             )
             working.start_soon(capacity.run)
+            if core.sample is not None:
+                working.start_soon(core.sample.run)
             servers = self._make_servers(core, keyring)
             self._watch(catalog, store, reclaimer, keyring, servers)
             self._watch_scrub(scrubber, store)
+            self._metrics.watch("accesses", core.recorder.statistics, gauges=("pending",))
             working.start_soon(_obey_signals, servers, self._settings.s3.shutdown_grace_s)
             await servers.run(lambda listeners: self._become_ready(listeners, on_ready))
             self._is_ready = False
@@ -299,6 +304,22 @@ class Appliance:
     def _note_lost(self, page: StoredPage) -> None:
         if self._scrubber is not None:
             self._scrubber.suspect(page)
+
+    def _make_sample(self, box: SecretBox) -> AccessSample | None:
+        settings = self._settings.access_sample
+        if settings.directory is None:
+            return None
+        sample = AccessSample(
+            settings.directory,
+            key=box.mac_key("access-sample"),
+            share=settings.share,
+            plain_names=settings.names == "plain",
+            bytes_max=settings.bytes_max,
+            clock=self._clock,
+            on_event=_log_warning,
+        )
+        self._metrics.watch("access_sample", sample.statistics, gauges=("failing",))
+        return sample
 
     def _make_servers(self, core: Core, keyring: KeyRing) -> Servers:
         settings = self._settings.s3
@@ -558,6 +579,10 @@ def _log_scrub(event: ScrubEvent) -> None:
         page=event.page.page_index,
         extent=str(event.page.extent),
     )
+
+
+def _log_warning(event: str, fields: dict[str, object]) -> None:
+    _log.warning(event, **fields)
 
 
 def _log_copy(event: str, fields: dict[str, object]) -> None:

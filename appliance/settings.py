@@ -34,9 +34,11 @@ from appliance.setting_types import (
 __all__ = [
     "DATA_PLACEHOLDER",
     "SECTIONS",
+    "AccessSampleSettings",
     "AdminSettings",
     "ApplianceSettings",
     "CatalogSettings",
+    "HeatSettings",
     "LogSettings",
     "MemorySettings",
     "MetricsSettings",
@@ -355,6 +357,39 @@ class TenantsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeatSettings:
+    """`[heat]`: where the server keeps how often pages are read. Losing it costs speed only."""
+
+    directory: Annotated[PathText, Field(description="Directory of its files.")] = Path(
+        "<data>/heat"
+    )
+    checkpoint_interval_s: Annotated[
+        Seconds,
+        Field(ge=10, le=86_400, description="Between two writings of what has changed."),
+    ] = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSampleSettings:
+    """`[access_sample]`: a log of some reads and writes, for `tier simulate`."""
+
+    directory: Annotated[
+        PathText | None, Field(description="Directory of the log, a file an hour; unset: none.")
+    ] = None
+    share: Annotated[
+        float, Field(gt=0, le=1, description="Share of the objects whose accesses are written.")
+    ] = 1 / 64
+    names: Annotated[
+        Literal["hashed", "plain"],
+        Field(description="How objects and clients are named: hashed under a key, or plain."),
+    ] = "hashed"
+    bytes_max: Annotated[
+        Size,
+        Field(ge=_MIB, le=1_024 * _GIB, description="All its files; the oldest are removed."),
+    ] = _GIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All of it.
 
@@ -376,6 +411,8 @@ class Settings:
     log: LogSettings = LogSettings()
     uploads: UploadsSettings = UploadsSettings()
     tenants: TenantsSettings = TenantsSettings()
+    heat: HeatSettings = HeatSettings()
+    access_sample: AccessSampleSettings = AccessSampleSettings()
     source: Path | None = None
 
 
@@ -394,5 +431,7 @@ SECTIONS = {
     "log": LogSettings,
     "uploads": UploadsSettings,
     "tenants": TenantsSettings,
+    "heat": HeatSettings,
+    "access_sample": AccessSampleSettings,
 }
 """Section of the file -> record; `volume` is the one that may come several times."""

@@ -139,6 +139,7 @@ async def get_object(operation: GetObject, request: S3Request) -> Response:
         note=request.begin_read(
             found.bucket,
             operation.key,
+            object_bytes=found.version.size_bytes,
             offset=part.span.first,
             length=part.span.last + 1 - part.span.first,
         ),

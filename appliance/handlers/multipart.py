@@ -348,6 +348,7 @@ async def complete_multipart_upload(
     manifest = await request.services.catalog.read(plan)
     outcome = await commit_version(request, bucket, complete, manifest)
     version = outcome.version
+    request.sample_write(bucket, operation.key, version.size_bytes)
     body = xml_documents.complete_result(
         location_url=_location(request.head, operation.bucket, operation.key),
         bucket=operation.bucket,

@@ -107,6 +107,7 @@ async def put_object(operation: PutObject, request: S3Request) -> Response:
         checksum=Checksum(algorithm=algorithm, value=written.checksum[1]),
     )
     outcome = await _commit(request, new, written, conditions)
+    request.sample_write(bucket, operation.key, outcome.version.size_bytes)
     if _keeps_versions(outcome.versioning) != _keeps_versions(bucket.versioning):
         # Versioning was switched while the body arrived: the annex says the contrary.
         await state_version(

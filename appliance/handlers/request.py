@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import trio
 
+    from appliance.access_sample import AccessSample
     from appliance.catalog.engine import Catalog
     from appliance.catalog.records import Bucket
     from appliance.catalog.unit import Connection
@@ -61,6 +62,7 @@ class Services:
 
     Attributes:
         recorder: Takes notes of what is read.
+        sample: Log of some accesses, None where nobody asked for one.
         active_policy: The tiering policy in force.
         token_key: Key of the MAC over continuation tokens.
         random_bytes: Unguessable bytes, for upload ids.
@@ -80,6 +82,7 @@ class Services:
     token_key: bytes
     random_bytes: Callable[[int], bytes]
     computing: trio.CapacityLimiter
+    sample: AccessSample | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,16 +100,35 @@ class S3Request:
         policy = self.services.active_policy()
         return [(tier.name, tier.storage_class) for tier in policy.tiers]
 
-    def begin_read(self, bucket: Bucket, key: bytes, *, offset: int, length: int) -> ReadNote:
-        """The note of a read of an object's bytes; the access key and its peer are one client."""
-        return self.services.recorder.begin_read(
-            client=f"{self.principal.key.access_key_id} {self.head.peer_address}",
-            # In the order of listings; a bucket's number is its tenant's as well.
-            name=b"%012d/%s" % (bucket.bucket_id, key),
+    def begin_read(
+        self, bucket: Bucket, key: bytes, *, object_bytes: int, offset: int, length: int
+    ) -> ReadNote:
+        """The note of a read of an object's bytes; an access key and its peer are one client."""
+        services = self.services
+        client = f"{self.principal.key.access_key_id} {self.head.peer_address}"
+        name = _access_name(bucket, key)
+        note = services.recorder.begin_read(
+            client=client,
+            name=name,
             offset=offset,
             length=length,
-            now=self.services.clock.monotonic(),
+            now=services.clock.monotonic(),
         )
+        if services.sample is not None:
+            services.sample.note_read(
+                client=client,
+                name=name,
+                size_bytes=object_bytes,
+                offset=offset,
+                length=length,
+                weight=note.weight,
+            )
+        return note
+
+    def sample_write(self, bucket: Bucket, key: bytes, object_bytes: int) -> None:
+        """Note in the log of accesses, if there is one, that an object was written."""
+        if self.services.sample is not None:
+            self.services.sample.note_write(name=_access_name(bucket, key), size_bytes=object_bytes)
 
     async def load_bucket(self, name: str) -> Bucket:
         """The bucket of that name in the caller's namespace.
@@ -120,6 +142,11 @@ class S3Request:
             return buckets.find_bucket(connection, tenant_id=tenant_id, name=name)
 
         return require_bucket(await self.services.catalog.read(find), name)
+
+
+def _access_name(bucket: Bucket, key: bytes) -> bytes:
+    """An object among those of all tenants, in the order of listings."""
+    return b"%012d/%s" % (bucket.bucket_id, key)
 
 
 def require_bucket(bucket: Bucket | None, name: str) -> Bucket:

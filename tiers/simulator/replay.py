@@ -7,6 +7,7 @@ copies; a page that leaves while its copy below is still there costs nothing, un
 
 from __future__ import annotations
 
+import math
 from array import array
 from dataclasses import dataclass
 from functools import partial
@@ -233,7 +234,10 @@ def _weigh(trace: Trace, policy: Policy, ssd_bytes: int) -> array[float]:
             offset=trace.offsets[number],
             length=trace.lengths[number],
         )
-        weight = scans.weigh(read, now=now) * trace.shares[number]
+        weight = trace.weights[number]
+        if math.isnan(weight):
+            weight = scans.weigh(read, now=now)
+        weight *= trace.shares[number]
         if client and weight > 0.0 and not coalescer.admits(hash((client, page)), now):
             weight = 0.0
         weights.append(weight)

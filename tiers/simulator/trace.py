@@ -1,4 +1,4 @@
-"""A trace in memory: one row an access, in columns; about 25 bytes each.
+"""A trace in memory: one row an access, in columns; about 30 bytes each.
 
 A replay needs the future (MIN) and the sum of all sizes (`--ssd 10%`) before it begins, so a file
 is read once, as a stream, into these columns.
@@ -6,6 +6,7 @@ is read once, as a stream, into these columns.
 
 from __future__ import annotations
 
+import math
 from array import array
 from dataclasses import dataclass
 
@@ -44,6 +45,8 @@ class Access:
         client: Who read; None where that is not known.
         offset: Of the first byte in its object.
         object_name: Its object, in the order of listings; `name` where that is the object.
+        weight: That whoever wrote the trace gave the read, 0 for one that is part of a scan; None
+            where that is to be found out.
     """
 
     time: float | None
@@ -54,6 +57,7 @@ class Access:
     client: str | None = None
     offset: int = 0
     object_name: bytes | None = None
+    weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,7 @@ class Trace:
         ops: `READ` or `WRITE`.
         clients: Index into `client_names` plus 1; 0 for unknown.
         offsets: Of the first byte in the object.
+        weights: Of the reads that say so, 0 to 1; nan for all others.
         sizes: Of each page, its largest, in whole blocks.
         objects: Name of the object of each page.
         has_times: The times are the trace's own.
@@ -80,6 +85,7 @@ class Trace:
     ops: bytearray
     clients: array[int]
     offsets: array[int]
+    weights: array[float]
     sizes: array[int]
     objects: list[bytes]
     client_names: list[str]
@@ -115,6 +121,7 @@ class TraceBuilder:
             ops=bytearray(),
             clients=array("I"),
             offsets=array("Q"),
+            weights=array("f"),
             sizes=array("Q"),
             objects=[],
             client_names=[],
@@ -144,6 +151,7 @@ class TraceBuilder:
         trace.shares.append(access_weight(length, access.size_bytes))
         trace.ops.append(access.op)
         trace.offsets.append(access.offset)
+        trace.weights.append(math.nan if access.weight is None else access.weight)
         trace.clients.append(self._find_client(access.client))
 
     def _find_client(self, client: str | None) -> int:
@@ -170,6 +178,7 @@ class TraceBuilder:
             ops=trace.ops,
             clients=trace.clients,
             offsets=trace.offsets,
+            weights=trace.weights,
             sizes=trace.sizes,
             objects=trace.objects,
             client_names=trace.client_names,

@@ -160,6 +160,7 @@ def _add(builder: TraceBuilder, access: Access, pages_of: int | None, file: str)
                 client=access.client,
                 offset=max(access.offset, start),
                 object_name=access.name,
+                weight=access.weight,
             )
         )
 
@@ -395,7 +396,17 @@ def _parse_row(row: dict[str, object]) -> Parsed:
         op=op,
         client=None if client is None else str(client),
         offset=offset,
+        weight=_weight(row.get("weight")),
     )
+
+
+def _weight(value: object) -> float | None:
+    if value is None:
+        return None
+    weight = float(str(value))
+    if not 0.0 <= weight <= 1.0:
+        raise ValueError(f"a weight of {weight}")
+    return weight
 
 
 FORMATS: dict[str, Callable[[io.BufferedIOBase], Result]] = {
