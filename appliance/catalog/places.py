@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, Integer, and_, bindparam, delete, select
+from sqlalchemy import ColumnElement, Integer, and_, bindparam, delete, select, tuple_
 
 from appliance.catalog import tables
 from appliance.catalog.moves import flip_pages
@@ -28,12 +28,15 @@ __all__ = [
     "decode_page",
     "drop_shadow",
     "find_live_places",
+    "find_many_places",
     "find_places",
     "heal_page",
     "list_places",
     "revive_page",
 ]
 
+# SQLite takes 32,766 parameters in one statement; a few hundred already amortise the round trip.
+_KEYS_PER_STATEMENT = 500
 HEALING_RULE = "scrub"  # as `tier explain` names who moved the page
 
 _p = tables.pages.c
@@ -82,6 +85,16 @@ _FIND_LIVE = (
     )
 )
 
+_FIND_MANY = (
+    select(*_PLACE_COLUMNS)
+    .select_from(_PLACES.join(tables.bodies, _b.body_id == _p.body_id))
+    .where(
+        # SQLite looks pairs up in no index, but single values.
+        _p.body_id.in_(bindparam("page_bodies", expanding=True)),
+        tuple_(_p.body_id, _p.page_index).in_(bindparam("page_keys", expanding=True)),
+        _b.died_us.is_(None),
+    )
+)
 _FORGET_DEAD = delete(tables.dead_extents).where(tables.dead_extents.c.dead_id == bindparam("dead"))
 _RELEASE = delete(tables.quarantined_pages).where(
     _q.body_id == bindparam("body"), _q.page_index == bindparam("page")
@@ -100,6 +113,21 @@ def find_live_places(
     """Where a page lies now, None where it or its body is dead or gone."""
     row = connection.execute(_FIND_LIVE, {"body": body_id, "page": page_index}).first()
     return None if row is None else _decode_places(row)
+
+
+def find_many_places(
+    connection: Connection, *, keys: Sequence[tuple[BodyId, int]]
+) -> dict[tuple[BodyId, int], PagePlaces]:
+    """Where pages lie now, by body and index; those that are dead or gone are left out."""
+    found: dict[tuple[BodyId, int], PagePlaces] = {}
+    for start in range(0, len(keys), _KEYS_PER_STATEMENT):
+        some = list(keys[start : start + _KEYS_PER_STATEMENT])
+        bodies = [body_id for body_id, _ in some]
+        values = {"page_bodies": bodies, "page_keys": some}
+        for row in connection.execute(_FIND_MANY, values):
+            places = _decode_places(row)
+            found[places.page.body_id, places.page.page_index] = places
+    return found
 
 
 def list_places(

@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy import BigInteger, Integer, and_, bindparam, select, tuple_
 
 from appliance.catalog import tables
-from appliance.catalog.places import decode_page
-from hal.records import Extent, SegmentId, VolumeId
+from appliance.catalog.places import decode_page, find_many_places
+from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tiers.ports import DeadExtent
+from tiers.scrub_records import ScrubPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy import Connection
 
     from tiers.records import StoredPage
-    from tiers.scrub_records import ScrubPlace
 
 __all__ = ["list_left", "list_moved", "list_newest"]
 
@@ -82,41 +80,8 @@ _LIST_NEWEST_SHADOWS = (
     .order_by(_s.segment_id.desc(), _s.segment_offset.desc())
     .limit(_ROW_LIMIT)
 )
-_LAST_MOVE = select(_m.at_us).order_by(_m.move_id.desc()).limit(1)
-_last_moves = (
-    select(_m.body_id, _m.page_index, _m.move_id, _m.at_us)
-    .order_by(_m.move_id.desc())
-    .limit(_ROW_LIMIT)
-    .subquery("last_moves")
-)
-_OF_LAST_MOVES = and_(
-    _last_moves.c.body_id == _p.body_id,
-    _last_moves.c.page_index == _p.page_index,
-    _last_moves.c.at_us >= bindparam("since"),
-)
-_LIST_MOVED_PAGES = (
-    select(*_PAGE_COLUMNS, _last_moves.c.move_id)
-    .select_from(
-        tables.pages.join(_last_moves, _OF_LAST_MOVES).join(tables.bodies, _b.body_id == _p.body_id)
-    )
-    .where(
-        _p.volume_id == bindparam("volume"),
-        tuple_(_p.segment_id, _p.segment_offset) >= tuple_(*_FROM),
-        tuple_(_p.segment_id, _p.segment_offset) < tuple_(*_BEFORE),
-        _b.died_us.is_(None),
-    )
-)
-_LIST_MOVED_SHADOWS = (
-    select(*_SHADOW_COLUMNS, _last_moves.c.move_id)
-    .select_from(
-        _SHADOWED.join(_last_moves, _OF_LAST_MOVES).join(tables.bodies, _b.body_id == _p.body_id)
-    )
-    .where(
-        _s.volume_id == bindparam("volume"),
-        tuple_(_s.segment_id, _s.segment_offset) >= tuple_(*_FROM),
-        tuple_(_s.segment_id, _s.segment_offset) < tuple_(*_BEFORE),
-        _b.died_us.is_(None),
-    )
+_LAST_MOVES = (
+    select(_m.body_id, _m.page_index, _m.at_us).order_by(_m.move_id.desc()).limit(_ROW_LIMIT)
 )
 _move_of_page = (
     select(_m.from_volume, _m.at_us, _m.record_bytes)
@@ -186,26 +151,19 @@ def list_moved(
         period_us: How long before the very last move.
         limit: Of the moves that are looked at.
     """
-    last_us = connection.execute(_LAST_MOVE).scalar()
-    if last_us is None:
-        return []
-    values = {
-        "volume": volume_id,
-        "segment": first.segment_id,
-        "first_offset": first.offset,
-        "end_segment": before.segment_id,
-        "end_offset": before.offset,
-        "since": last_us - period_us,
-        "row_limit": limit,
-    }
-    rows = [
-        row
-        for statement in (_LIST_MOVED_PAGES, _LIST_MOVED_SHADOWS)
-        for row in connection.execute(statement, values)
+    moves = connection.execute(_LAST_MOVES, {"row_limit": limit}).all()
+    since_us = moves[0][2] - period_us if moves else 0
+    # A page that moved twice is looked at once, in the place of its last move.
+    keys = list(dict.fromkeys((BodyId(row[0]), row[1]) for row in moves if row[2] >= since_us))
+    alive = find_many_places(connection, keys=keys)
+    return [
+        record
+        for places in (alive[key] for key in keys if key in alive)
+        for record in (places.page, places.at_shadow)
+        if record is not None
+        and record.extent.volume_id == volume_id
+        and first <= ScrubPlace(record.extent.segment_id, record.extent.offset) < before
     ]
-    # A page that moved twice is there twice.
-    found = {page.extent: page for page in map(decode_page, sorted(rows, key=_move_id))}
-    return list(found.values())
 
 
 def list_left(connection: Connection, *, page: StoredPage) -> list[DeadExtent]:
@@ -217,9 +175,3 @@ def list_left(connection: Connection, *, page: StoredPage) -> list[DeadExtent]:
         )
         for row in found
     ]
-
-
-def _move_id(row: Sequence[object]) -> int:
-    """For the order of moves, the last one first."""
-    assert isinstance(row[9], int)
-    return -row[9]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from appliance.catalog import listings, scrub, versions
+from appliance.catalog import listings, recheck, versions
 from appliance.catalog.check import check_usage
 from appliance.catalog.engine import Catalog
 from hal.records import SegmentId, VolumeId
@@ -115,7 +115,7 @@ async def test_a_million_objects_are_listed_found_and_opened_quickly(
                     )
 
             def newest() -> None:
-                found = scrub.list_newest(
+                found = recheck.list_newest(
                     connection,
                     volume_id=VolumeId(2),
                     first=FIRST_PLACE,

@@ -1,8 +1,8 @@
 """One life of a simulated appliance: from a start on what the last one left to its end.
 
 Real: S3 application, handlers, key ring, catalog units and group commit, volumes, page store,
-reclaimer, and of the scrubber what reads the newest records again. Simulated: devices, database
-file, time, chance, and everything that goes wrong (`tests.simulation.seeded.faults`).
+reclaimer, scrubber and mover. Simulated: devices, database file, time, chance, and everything that
+goes wrong (`tests.simulation.seeded.faults`).
 
 Every operation of a device and every COMMIT is an event. At an event the life may end (kill, power
 cut), and a crash image may be taken: what the devices and the catalog would be if it ended here.
@@ -63,6 +63,7 @@ BUFFER_BYTES = 96 * MIB
 RECLAIM_INTERVAL_S = 25.0
 ROOMS_INTERVAL_S = 20.0
 STALL_S_MAX = 120.0
+SCRUB_RATE = 0.3  # of the lives, for it takes time from the clients' events
 MOVERS = (0, 1, 1, 2)  # two of them race each other
 ALERT_EVENTS = 30
 ALERT_FACTOR = 5.0
@@ -268,6 +269,8 @@ class Life:
             now_us=self._clock.now_us,
             host_id="host",
         )
+        if self._random.random() < SCRUB_RATE:
+            await self._nursery.start(self.scrubber.run)
         self._is_armed = True
         self._nursery.start_soon(
             partial(
@@ -389,6 +392,7 @@ class Life:
 
     def _note_lost(self, page: StoredPage) -> None:
         self.lost_pages.append(page)
+        self.scrubber.suspect(page)
         may_flip = self.profile.rates.get(FaultKind.READ_FLIP) or self.profile.rates.get(
             FaultKind.ERRNO
         )

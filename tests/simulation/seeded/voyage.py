@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from appliance.secrets import SecretBox
 
-__all__ = ["Options", "SeedFailed", "run_seed"]
+__all__ = ["Options", "SeedFailed", "Shelf", "run_seed", "shelf"]
 
 LIVES = (1, 1, 2)
 ENDINGS = (None, FaultKind.KILL, FaultKind.KILL, FaultKind.POWER_CUT, FaultKind.POWER_CUT)
@@ -86,7 +86,7 @@ class SeedFailed(AssertionError):
         self.cause = cause
 
 
-class _Shelf:
+class Shelf:
     """What is made once a process: the first catalog, and databases to load images into."""
 
     def __init__(self) -> None:
@@ -114,8 +114,8 @@ class _Shelf:
 
 
 @cache
-def _shelf() -> _Shelf:
-    return _Shelf()
+def shelf() -> Shelf:
+    return Shelf()
 
 
 def run_seed(seed: int, options: Options | None = None) -> tuple[Tally, str]:
@@ -127,7 +127,7 @@ def run_seed(seed: int, options: Options | None = None) -> tuple[Tally, str]:
     Raises:
         SeedFailed: A promise was broken.
     """
-    voyage = _Voyage(seed, options or Options(), _shelf())
+    voyage = _Voyage(seed, options or Options(), shelf())
     try:
         with _without_logs():
             run_seeded(seed, voyage.run)
@@ -167,7 +167,7 @@ def _find_cause(error: BaseException) -> BaseException:
 
 
 class _Voyage:
-    def __init__(self, seed: int, options: Options, shelf: _Shelf) -> None:
+    def __init__(self, seed: int, options: Options, shelf: Shelf) -> None:
         self._random = random.Random(seed)
         self._options = options
         self._shelf = shelf
