@@ -10,6 +10,7 @@ Standard output gets one line per cycle or case, and a summary at the end; exit 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import secrets
 import shutil
@@ -63,7 +64,7 @@ def power_cut(directory: Path, count: int, seed: int) -> None:
 
 def crash_images(directory: Path, count: int, seed: int) -> None:
     """Images that a power cut behind any write of a logged disk may leave."""
-    run_crash_images(directory, count=count, seed=seed, say=say)
+    run_crash_images(directory, count=count, seed=seed, say=say, jobs=os.cpu_count() or 1)
 
 
 def bit_flips(directory: Path, count: int, seed: int) -> None:

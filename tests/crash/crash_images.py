@@ -9,12 +9,16 @@ start of the server.
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import shutil
+import tempfile
 import time
-from contextlib import closing
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -26,16 +30,22 @@ from tests.crash.appliance_under_test import make_server, make_world
 from tests.crash.ledger import ABSENT, Content, Ledger, content_of, replay
 from tests.crash.logged_disk import CrashImages, LoggedDisk, copy_sparse
 from tests.crash.loop_filesystem import LoopFilesystem
-from tests.crash.open_appliance import OpenAppliance, list_objects, open_appliance, read_object
+from tests.crash.open_appliance import (
+    OpenAppliance,
+    find_pages,
+    list_objects,
+    open_appliance,
+    read_pages,
+)
 from tests.crash.strace import Injection
 from tests.crash.verify import verify_ledger
 from tests.crash.workload import Mix, run_clients
+from tests.simulation.seeded.scheduler import threads_in_place
 from tiers.errors import TierError
 from tiers.reclaimer import Reclaimer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tests.client.server import ServerProcess
     from tests.crash.appliance_under_test import World
@@ -46,13 +56,23 @@ __all__ = ["IMAGES_PER_LOG", "ImagesReport", "run_crash_images", "run_without_sy
 IMAGE_MIB = 320
 IMAGES_PER_LOG = 1_000  # then another run of the server is logged
 START_EVERY = 10
+SWEEP_EVERY = 4
+# An image is thrown away once it is looked at, and a flush of the disk below it costs more than all
+# the rest. What is proven is in the log.
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 4 << 30  # images, logs and room for another run beside this one
 PHASE_S = (0.8, 2.0)
 PHASES_MAX = 6
 IMAGES_PER_PHASE = 40  # a short proof logs a short run
 PAGES_MAX = 64  # of one body, more than the largest has
 LISTED_MAX = 10_000
 # Few and small objects: all of them are read back from every image.
-MIX = Mix(keys=8, large_share=0.02, large_bytes_max=5 * 1024 * 1024)
+MIX = Mix(
+    weights={"put": 50, "delete": 12, "copy": 10, "read": 12, "upload": 5, "delete_many": 2},
+    keys=8,
+    large_share=0.01,
+    large_bytes_max=5 * 1024 * 1024,
+)
 
 
 @dataclass(slots=True)
@@ -69,6 +89,13 @@ class ImagesReport:
     dropped: int = 0
     torn: int = 0
     seconds: float = 0.0
+
+    def add(self, other: ImagesReport) -> None:
+        """Count what another has counted; both ran at the same time."""
+        for each in fields(self):
+            if each.name != "seconds":
+                setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        self.seconds = max(self.seconds, other.seconds)
 
     def __str__(self) -> str:
         """One line for the log."""
@@ -96,33 +123,75 @@ class _Logged:
 
 
 def run_crash_images(
-    directory: Path, *, count: int, seed: int, say: Callable[[str], None]
+    directory: Path, *, count: int, seed: int, say: Callable[[str], None], jobs: int = 1
 ) -> ImagesReport:
     """Checks `count` images, up to `IMAGES_PER_LOG` of one logged run.
 
     Args:
-        directory: Empty; gets images, logs and ledgers, the large ones removed at the end.
+        directory: Empty; keeps image, log and ledger of a run that failed.
         count: Images.
         seed: Decides what clients do, when the power fails and what survives.
-        say: Given progress, one line at a time.
+        say: Given progress, one line at a time. In a process of its own where there are `jobs`.
+        jobs: Logged runs at the same time, each in a process.
 
     Raises:
         AssertionError: Something acknowledged is lost or wrong, or an image cannot be mounted.
     """
     report = ImagesReport()
     began = time.monotonic()
-    for number, first in enumerate(range(0, count, IMAGES_PER_LOG)):
-        place = directory / f"log-{number}"
-        place.mkdir()
-        chance = random.Random(f"{seed}/{number}")
-        images = min(IMAGES_PER_LOG, count - first)
-        with closing(LoopFilesystem(place, "ext4", size_mib=IMAGE_MIB)) as filesystem:
-            logged = _run_logged(place, filesystem, images=images, chance=chance)
-            _check_images(place, filesystem, logged, images, chance, report, say)
-        report.seconds = time.monotonic() - began
-        say(str(report))
-        shutil.rmtree(place)
+    counts = [min(IMAGES_PER_LOG, count - first) for first in range(0, count, IMAGES_PER_LOG)]
+    run = partial(_run_log, directory, seed=seed, say=say)
+    with _spread(run, counts, jobs) as reports:
+        for own in reports:
+            report.add(own)
+            report.seconds = time.monotonic() - began
+            say(str(report))
     return report
+
+
+@contextmanager
+def _spread(
+    run: Callable[[int, int], ImagesReport], counts: Sequence[int], jobs: int
+) -> Iterator[Iterator[ImagesReport]]:
+    if jobs == 1 or len(counts) == 1:
+        yield map(run, range(len(counts)), counts)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(counts)), mp_context=context) as pool:
+        try:
+            yield pool.map(run, range(len(counts)), counts)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _run_log(
+    directory: Path, number: int, images: int, *, seed: int, say: Callable[[str], None]
+) -> ImagesReport:
+    """One logged run of the server, and its images."""
+    report = ImagesReport()
+    chance = random.Random(f"{seed}/{number}")
+    with (
+        _workplace(directory / f"log-{number}") as place,
+        closing(LoopFilesystem(place, "ext4", size_mib=IMAGE_MIB)) as filesystem,
+    ):
+        logged = _run_logged(place, filesystem, images=images, chance=chance)
+        _check_images(place, filesystem, logged, images, chance, report, say)
+    return report
+
+
+@contextmanager
+def _workplace(kept: Path) -> Iterator[Path]:
+    """A directory in memory where there is room, moved to `kept` by a failure; else `kept`."""
+    has_room = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_MIN
+    place = Path(tempfile.mkdtemp(prefix="crash-images-", dir=MEMORY)) if has_room else kept
+    place.mkdir(exist_ok=True)
+    try:
+        yield place
+    except BaseException:
+        if place != kept:
+            shutil.move(place, kept)
+        raise
+    shutil.rmtree(place)
 
 
 def run_without_syncs(directory: Path, *, count: int, seed: int) -> None:
@@ -215,6 +284,7 @@ def _check_images(
     report: ImagesReport,
     say: Callable[[str], None],
 ) -> None:
+    contents: dict[tuple[bytes, ...], Content] = {}
     images = CrashImages(logged.base, logged.log_path, directory, chance=chance)
     report.log_bytes += logged.log_path.stat().st_size
     report.entries += len(images.entries)
@@ -232,9 +302,12 @@ def _check_images(
                     report.objects_read += _check_by_start(directory, logged, end)
                     report.starts += 1
                 else:
-                    report.objects_read += trio.run(
-                        partial(_check_in_process, logged, promised, sweeps=number % 2 == 0)
-                    )
+                    sweeps = number % SWEEP_EVERY == 0
+                    # Nothing else is under way, and a change of thread costs more than its work.
+                    with threads_in_place():
+                        report.objects_read += trio.run(
+                            partial(_check_in_process, logged, promised, contents, sweeps=sweeps)
+                        )
             finally:
                 filesystem.unmount()
         except (AssertionError, CatalogError, HalError, TierError) as error:
@@ -265,18 +338,24 @@ def _check_by_start(directory: Path, logged: _Logged, end: int) -> int:
 
 
 async def _check_in_process(
-    logged: _Logged, promised: Mapping[str, KeyState], *, sweeps: bool
+    logged: _Logged,
+    promised: Mapping[str, KeyState],
+    contents: dict[tuple[bytes, ...], Content],
+    *,
+    sweeps: bool,
 ) -> int:
     """Opens catalog and volumes as a start does, and reads every object below HTTP.
 
     Args:
         logged: The run.
         promised: What the ledger says of that moment.
+        contents: What was seen, by the BLAKE3 of the pages, which every read compares: the ledger's
+            hash of the same bytes need not be made again for every image.
         sweeps: Also punch what no row names, and read everything again.
     """
     async with open_appliance(logged.world.server.config_path) as opened:
         assert await opened.catalog.check() == []
-        read = await _compare(opened, logged, promised)
+        read = await _compare(opened, logged, promised, contents)
         if sweeps:
             await Reclaimer(
                 opened.store,
@@ -286,16 +365,26 @@ async def _check_in_process(
                 grace_us=0,
                 boot_epoch=opened.boot_epoch,
             ).sweep_orphans()
-            read += await _compare(opened, logged, promised)
+            read += await _compare(opened, logged, promised, contents)
         return read
 
 
-async def _compare(opened: OpenAppliance, logged: _Logged, promised: Mapping[str, KeyState]) -> int:
+async def _compare(
+    opened: OpenAppliance,
+    logged: _Logged,
+    promised: Mapping[str, KeyState],
+    contents: dict[tuple[bytes, ...], Content],
+) -> int:
     found: dict[str, Content] = {}
     for key in await list_objects(opened, logged.world.bucket):
-        body = await read_object(opened, logged.world.bucket, key)
-        assert body is not None, f"{key} is listed and not there"
-        found[key] = content_of(body)
+        pages = await find_pages(opened, logged.world.bucket, key)
+        assert pages is not None, f"{key} is listed and not there"
+        body = await read_pages(opened, pages)
+        name = tuple(page.blake3 for page in pages)
+        if name not in contents:
+            contents[name] = content_of(body)
+        assert contents[name].size == len(body)
+        found[key] = contents[name]
     wrong = [f"{key}: there, but never written" for key in found.keys() - promised.keys()]
     wrong += [
         f"{key}: holds {found.get(key, ABSENT)}, promised {state}"

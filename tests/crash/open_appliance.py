@@ -24,7 +24,7 @@ from hal.geometry import RECORD_BYTES_MAX
 from tiers.page_store import PageStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
     from pathlib import Path
 
     from appliance.catalog.records import BucketId
@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from hal.records import SegmentRef
     from tiers.records import StoredPage
 
-__all__ = ["OpenAppliance", "list_objects", "open_appliance", "read_object"]
+__all__ = [
+    "OpenAppliance",
+    "find_pages",
+    "list_objects",
+    "open_appliance",
+    "read_object",
+    "read_pages",
+]
 
 LISTED_MAX = 10_000
 PAGES_MAX = 64  # of one body, more than the largest of these proofs has
@@ -101,9 +108,21 @@ async def read_object(opened: OpenAppliance, bucket_name: str, key: str) -> byte
     Raises:
         PageLost: A page does not pass its checks.
     """
-    pages = await opened.catalog.read(partial(_find_pages, bucket_name, key.encode()))
-    if pages is None:
-        return None
+    pages = await find_pages(opened, bucket_name, key)
+    return None if pages is None else await read_pages(opened, pages)
+
+
+async def find_pages(opened: OpenAppliance, bucket_name: str, key: str) -> list[StoredPage] | None:
+    """The pages of an object in their order; None where there is none."""
+    return await opened.catalog.read(partial(_find_pages, bucket_name, key.encode()))
+
+
+async def read_pages(opened: OpenAppliance, pages: Sequence[StoredPage]) -> bytes:
+    """The bytes of pages, each verified.
+
+    Raises:
+        PageLost: A page does not pass its checks.
+    """
     with AlignedBuffer(RECORD_BYTES_MAX) as buffer:
         return b"".join([bytes(await opened.store.read_page(page, buffer.view)) for page in pages])
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,6 +92,22 @@ def test_a_cut_before_the_flush_may_lose_what_comes_before_it(tmp_path: Path) ->
         fates.add(target.read_bytes()[:BLOCK] == first)
 
     assert fates == {True, False}
+
+
+def test_a_torn_write_leaves_the_file_systems_superblock_whole(tmp_path: Path) -> None:
+    """An image with half of it could not be mounted, which says nothing of the appliance."""
+    log, base, target = (tmp_path / name for name in ("disk.log", "base.img", "crashed.img"))
+    write_log(log, (1, 0, b"1" * BLOCK))
+    base.write_bytes(bytes(2 * BLOCK))
+    seen: Counter[int] = Counter()
+    for seed in range(200):
+        images = CrashImages(base, log, tmp_path, chance=random.Random(seed))
+        images.build(0, target)
+        found = target.read_bytes()
+        seen[found[:BLOCK].count(b"1") // 512] += 1
+        assert found[1024:2048] in {bytes(1024), b"1" * 1024}
+
+    assert seen.keys() - {0, 8}, "no write was torn"
 
 
 def test_cuts_come_in_the_order_of_the_log_and_not_before_the_load(tmp_path: Path) -> None:
