@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.clock import FakeClock
-from appliance.heat_files import CHUNKS_PER_HOP, DOWN_S_MAX, HeatFiles
+from appliance.heat_file import CHUNKS_PER_HOP, DOWN_S_MAX, HeatFiles
 from tiers.heat_table import CHUNK_BITS, HeatTable, HeatUnit
 from tiers.temperature import HeatScale, heat_of
 
