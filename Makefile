@@ -118,6 +118,10 @@ move-bench: $(VENV)/.dev ## how fast pages sink beside fio on the same disk (DIR
 tier-bench: $(VENV)/.dev ## what the default policy gains over LRU and S3-FIFO (TRACES=folder for recorded ones)
 	$(BIN)/python -m tools.bench_tiering $(if $(TRACES),--traces $(TRACES))
 
+.PHONY: plan-bench
+plan-bench: $(VENV)/.dev ## what a plan and an explanation cost, beside the goals (OBJECTS=20000)
+	$(BIN)/python -m tools.bench_plan $(if $(OBJECTS),--objects $(OBJECTS))
+
 # ONLY=get-4KiB,put ROUNDS=5 JSON=file; BENCH_DIR is on the file system to measure (./var/bench).
 BENCH = $(BIN)/python -m tools.bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	$(if $(TIME_MAX),--time-max $(TIME_MAX)) $(if $(JSON),--json $(JSON))

@@ -39,7 +39,7 @@ have changed since the plan was made."""
 
 PLAN_KEPT_S = 86_400.0
 PLANS_KEPT_MAX = 8  # an operator compares a few
-KEPT_MOVES_MAX = 2_000_000  # over all kept plans: some 200 bytes each
+KEPT_MOVES_MAX = 1_000_000  # over all kept plans: some 120 bytes each
 WALK_PAGES = 1000  # of one read: a few milliseconds of the catalog's and of this loop's time
 
 

@@ -10,22 +10,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tiers.decisions import Action
-    from tiers.plan_records import Candidate, Finding, RuleAccount, Stay
+    from tiers.plan_records import Candidate, RuleAccount, Stay
+    from tiers.policy import Rule
 
 __all__ = ["Choice", "Item", "Selection"]
 
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """A page that may still be chosen.
+    """A page that may still be chosen; as little of it as a choice needs, for there may be many.
 
     Attributes:
+        action: What the rule does with it, as long as there is need and room.
+        target: Where to; the empty text where the rule names no tier.
+        reason: Of the action, in words.
         stay: Why it stays unless it is chosen.
         holders: How many selections hold it.
     """
 
     page: Candidate
-    found: Finding
+    rule: Rule
+    action: Action
+    target: str
+    reason: str
     account: RuleAccount
     stay: Stay
     holders: int = 0

@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from tiers.decisions import DrainOrder
-    from tiers.plan_records import Candidate, RuleKey, Situation, TierState
+    from tiers.plan_records import Candidate, Finding, RuleKey, Situation, TierState
     from tiers.policy import Rule
 
 __all__ = ["MOVES_MAX", "RUN_ORDERS_MAX", "Planner"]
 
-MOVES_MAX = 1_000_000
-"""Pages that one plan chooses: some 500 bytes each while it is made."""
+MOVES_MAX = 250_000
+"""Pages that one plan chooses: 900 bytes each while it is made, 120 afterwards; 1 TB of full ones."""
 
 RUN_ORDERS_MAX = 4096
 """Orders of one run: pages whose flips are one transaction, however small they are."""
@@ -112,7 +112,16 @@ class Planner:
             account = self._account(found.rule)
             account.matched.add(page.size_bytes)
             # Held by us until all selections were asked: none of them is the last to drop it.
-            item = Item(page, found, account, found.stay or Stay.STILL_HOT, holders=1)
+            item = Item(
+                page,
+                found.rule,
+                found.action,
+                found.target or "",
+                _find_reason(found),
+                account,
+                found.stay or Stay.STILL_HOT,
+                holders=1,
+            )
             self._offer(item)
             item.holders -= 1
             if not item.holders:
@@ -123,8 +132,7 @@ class Planner:
         for selections in (self._sinks, self._rises):
             for tier in sorted(selections):
                 for item in selections[tier].take():
-                    reason = _PINNED if isinstance(item.found.rule.action, Pin) else _AGED
-                    self._try(item, item.found.action, reason=reason, limit=self._ceilings[tier])
+                    self._try(item, item.action, reason=item.reason, limit=self._ceilings[tier])
         self._finish_drains()
         self._finish_advances()
         # Last, for only now it shows how much is to come; the runs put it first.
@@ -144,17 +152,15 @@ class Planner:
     # What may still be chosen.
 
     def _offer(self, item: Item) -> None:
-        page, found = item.page, item.found
-        if found.stay is Stay.IN_FLIGHT:
+        page = item.page
+        if page.is_in_flight:
             return
-        if isinstance(found.rule.action, Demote):
-            self._offer_demotion(item, found.rule.action)
-        elif found.action is Action.PROMOTE:
-            assert found.target is not None
-            self._select(self._rises, found.target, is_hottest=True).offer(item)
-        elif found.action is not Action.STAY:
-            assert found.target is not None
-            self._select(self._sinks, found.target).offer(item)
+        if isinstance(item.rule.action, Demote):
+            self._offer_demotion(item, item.rule.action)
+        elif item.action is Action.PROMOTE:
+            self._select(self._rises, item.target, is_hottest=True).offer(item)
+        elif item.action is not Action.STAY:
+            self._select(self._sinks, item.target).offer(item)
         if page.shadow_tier in self._tiers:
             assert page.shadow_tier is not None
             shadows = self._find_shadows(page.shadow_tier)
@@ -165,7 +171,7 @@ class Planner:
         page, drain = item.page, self._drain(demote)
         if drain is None:
             return
-        if item.found.action is not Action.STAY:
+        if item.action is not Action.STAY:
             drain.leaving.offer(item)
         if (
             drain.order.premigrate_bytes
@@ -229,10 +235,8 @@ class Planner:
         held.sort(key=lambda row: (row[0].page.priority, row[0].page.page_id))
         for item, drain in held:
             if self._freed[item.page.tier] < drain.order.free_bytes:
-                assert item.found.verdict is not None
-                reason = item.found.verdict.reason.value
                 limit = self._demotion_limit(drain.demote)
-                self._try(item, item.found.action, reason=reason, limit=limit)
+                self._try(item, item.action, reason=item.reason, limit=limit)
 
     def _finish_advances(self) -> None:
         for drain in self._drains.values():
@@ -256,10 +260,9 @@ class Planner:
     def _try(self, item: Item, action: Action, *, reason: str, limit: float) -> None:
         """Choose a page, or note why it stays."""
         page = item.page
-        source, target = page.tier, item.found.target
+        source, target = page.tier, item.target
         if action is Action.DROP_SHADOW:
             source, target = page.shadow_tier or page.tier, page.tier
-        assert target is not None
         if len(self._choices) >= self._moves_max:
             item.stay = Stay.PLAN_FULL
             return
@@ -371,7 +374,7 @@ class Planner:
         for choice in self._choices:
             key = (
                 int(choice.action in _COPIES),
-                rule_key(choice.item.found.rule),
+                rule_key(choice.item.rule),
                 choice.source,
                 choice.target,
                 choice.action,
@@ -385,7 +388,7 @@ class Planner:
         first = choices[0]
         entry = MoveEntry(
             action=first.action,
-            rule=first.item.found.rule.id,
+            rule=first.item.rule.id,
             reason=first.reason,
             plan=self._plan_id or None,
         )
@@ -428,6 +431,12 @@ class Planner:
                 )
         if len(self._choices) >= self._moves_max:
             yield f"a plan holds {self._moves_max} pages: there is more to do after it"
+
+
+def _find_reason(found: Finding) -> str:
+    if found.verdict is not None:
+        return found.verdict.reason.value
+    return _PINNED if isinstance(found.rule.action, Pin) else _AGED
 
 
 def _as_run_page(number: int, page: Candidate) -> RunPage:
