@@ -33,6 +33,8 @@ from tools.bench.machine import CpuWatch, MachineFacts, PlaceUnsuitable, find_pl
 from tools.bench.raw_disk import RawDisk
 from tools.bench.records import GIB, MIB
 from tools.bench.report import RunFacts, format_report, make_document
+from tools.bench.scenarios import make_scenario
+from tools.bench.servers import make_server
 from tools.bench.workloads import WORKLOADS, select
 
 if TYPE_CHECKING:
@@ -114,7 +116,8 @@ def _measure(
     )
     campaign = Campaign(
         work,
-        settings=settings,
+        make_server=lambda side: make_server(side, work, settings),
+        make_scenario=lambda item, place: make_scenario(item, place, seconds=pace.seconds),
         ceilings=Ceilings(disk, work / "ceilings", seconds=pace.seconds * CEILING_SHARE),
         pace=pace,
         say=say,

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hal.errors import HalError
 from tests.client.server import CommandFailed
@@ -21,18 +21,18 @@ from tools.bench.outputs import OutputUnclear
 from tools.bench.page_cache import StillCached
 from tools.bench.plan import Plan, put_large
 from tools.bench.records import GIB, MIB, Row, Side, Skipped, format_figure
-from tools.bench.scenarios import make_scenario, room_needed_bytes
-from tools.bench.servers import MeasuredServer, OurServer, PeerServer
+from tools.bench.scenarios import room_needed_bytes
+from tools.bench.servers import OurServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from tools.bench.ceilings import Ceilings
     from tools.bench.plan import Scenario
     from tools.bench.records import Workload
+    from tools.bench.servers import MeasuredServer
 
-__all__ = ["Campaign", "Pace"]
+__all__ = ["Campaign", "CeilingMeter", "Pace"]
 
 FEW_SHARE = 100  # `Side.FEW` has a hundredth of the objects
 KEEP_FREE_BYTES = 4 * GIB  # keep_free of two volumes, and segments that are preallocated
@@ -63,12 +63,20 @@ class Pace:
     keeps_servers: bool = False
 
 
+class CeilingMeter(Protocol):
+    """Measures limits; `tools.bench.ceilings.Ceilings` is the real one."""
+
+    def measure(self, name: str, *, connections: int, size_bytes: int, method: str) -> float:
+        """See `Ceilings.measure`."""
+
+
 class Campaign:
     """One run.
 
     Args:
         directory: On the file system that is measured; everything is made and removed below it.
-        settings: Of our server, as environment variables.
+        make_server: A server of a side, not started; a directory below is its own.
+        make_scenario: What drives a workload, with a directory for its files.
         ceilings: Measures limits on the same file system.
         say: Takes lines about what is going on.
 
@@ -80,13 +88,15 @@ class Campaign:
         self,
         directory: Path,
         *,
-        settings: Mapping[str, str],
-        ceilings: Ceilings,
+        make_server: Callable[[Side], MeasuredServer],
+        make_scenario: Callable[[Workload, Path], Scenario],
+        ceilings: CeilingMeter,
         pace: Pace,
         say: Callable[[str], None],
     ) -> None:
         self._directory = directory
-        self._settings = settings
+        self._make_server = make_server
+        self._make_scenario = make_scenario
         self._ceilings = ceilings
         self._pace = pace
         self._say = say
@@ -112,7 +122,7 @@ class Campaign:
             return
         self._say(f"{workload.name}: {workload.does}")
         place = self._directory / "work"
-        scenario = make_scenario(workload, place, seconds=self._pace.seconds)
+        scenario = self._make_scenario(workload, place)
         if not self._may_keep(workload):
             self._discard(self._kept)
         servers, self._kept = self._kept, {}
@@ -166,11 +176,6 @@ class Campaign:
             del servers[side]
             for row in rows:
                 self._skip(row, side.value, f"not prepared: {failure}")
-
-    def _make_server(self, side: Side) -> MeasuredServer:
-        if side is Side.PEER:
-            return PeerServer(self._directory / "peer")
-        return OurServer(self._directory / side.value, settings=self._settings)
 
     def _fill(self, server: OurServer, workload: Workload, side: Side) -> None:
         if workload.catalog_objects:

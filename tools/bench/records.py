@@ -265,7 +265,7 @@ def format_bytes(count: int) -> str:
 def choose_unit(value: float, metric: Metric) -> tuple[float, str]:
     """What a figure is multiplied by to be read, and the unit that it then has."""
     if metric.is_time:
-        return 1e3, "ms"
+        return 1e3, "ms p99" if metric is Metric.P99_S else "ms"
     if metric is Metric.BYTES_PER_S:
         return 1e-6, "MB/s"
     return (1e-3, "k/s") if value >= 10_000 else (1.0, "/s")

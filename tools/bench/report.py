@@ -179,21 +179,29 @@ def _list_warnings(facts: RunFacts) -> list[str]:
 def _format_ceilings(rows: Sequence[RowFigures]) -> str:
     """Every ceiling with the connections and answer sizes that it was measured for."""
     found: dict[tuple[str, str], list[float]] = {}
+    metrics: dict[tuple[str, str], Metric] = {}
     for item in rows:
         for name, figures in item.row.ceilings.items():
             key = (name, _ceiling_case(name, item))
-            found.setdefault(key, []).extend(figures.values())
+            # A responder of large answers is a wire: bytes say more than answers.
+            size = item.row.workload.size_bytes if _is_wire(name, item) else 1
+            found.setdefault(key, []).extend(figure * size for figure in figures.values())
+            metrics[key] = Metric.BYTES_PER_S if size > 1 else CEILINGS[name].metric
     lines = []
     for (name, case), values in sorted(found.items()):
         spread = summarize(values)
         assert spread is not None
-        value = format_spread(spread, CEILINGS[name].metric)
+        value = format_spread(spread, metrics[name, case])
         lines.append((f"{name}{case}", value, CEILINGS[name].what))
     if not lines:
         return ""
     return "Ceilings, measured in the same rounds\n" + _align(
         [("CEILING", "MEDIAN (MIN-MAX)", "WHAT IT IS"), *lines]
     )
+
+
+def _is_wire(name: str, item: RowFigures) -> bool:
+    return name.startswith("bare-") and item.row.workload.metric is Metric.BYTES_PER_S
 
 
 def _ceiling_case(name: str, item: RowFigures) -> str:

@@ -23,6 +23,7 @@ from tests.client.server import ServerProcess
 from tests.client.wire import address_of, exchange
 from tools.bench.generators import Access, RunVoid, require_program
 from tools.bench.page_cache import evict_tree
+from tools.bench.records import Side
 from tools.fill_catalog import fill_bucket, object_key
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ __all__ = [
     "ask",
     "ask_listing",
     "device_bytes",
+    "make_server",
     "note_device_bytes",
 ]
 
@@ -146,7 +148,11 @@ class OurServer:
         return self.process.pid
 
     def renew(self) -> None:
-        """See `MeasuredServer`."""
+        """See `MeasuredServer`.
+
+        Raises:
+            RunVoid: It refuses a bucket.
+        """
         self.discard()
         self.filled_count = 0
         self.directory.mkdir(parents=True)
@@ -155,7 +161,6 @@ class OurServer:
         )
         self._process.start()
         tenant = self._process.create_tenant(TENANT)
-        self._process.command("bucket", "create", f"{TENANT}/{BUCKET}")
         home = self.directory / "home"
         home.mkdir()
         self._access = Access(
@@ -165,6 +170,12 @@ class OurServer:
             secret_access_key=tenant.secret_access_key,
             home=home,
         )
+        self._create_bucket(BUCKET)
+
+    def _create_bucket(self, name: str) -> None:
+        answer = ask(self.access, "PUT", f"/{name}")
+        if answer.status != 200:
+            raise RunVoid(f"the bucket {name} was refused: {answer}")
 
     @property
     def filled_bucket(self) -> str:
@@ -181,7 +192,7 @@ class OurServer:
         """Adds objects without bytes to a bucket of their own, by SQL, while the server is down."""
         assert count % FILLED_DIRECTORIES == 0, "every directory has as many"
         process = self.process
-        process.command("bucket", "create", f"{TENANT}/{FILLED_BUCKET}")
+        self._create_bucket(FILLED_BUCKET)
         process.stop()
         fill_bucket(
             process.data_path / "catalog.db", tenant=TENANT, bucket=FILLED_BUCKET, count=count
@@ -291,6 +302,19 @@ class PeerServer:
                 self._process.wait(STOP_S)
             self._process = None
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def make_server(side: Side, directory: Path, settings: Mapping[str, str]) -> MeasuredServer:
+    """A server of a side, not started, with a directory below `directory` of its own.
+
+    Args:
+        side: Whose.
+        directory: On the file system that is measured.
+        settings: Of our server, as environment variables.
+    """
+    if side is Side.PEER:
+        return PeerServer(directory / side.value)
+    return OurServer(directory / side.value, settings=settings)
 
 
 def ask(access: Access, method: str, target: str, *, body: bytes = b"") -> Answer:

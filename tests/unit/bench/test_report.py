@@ -207,11 +207,13 @@ def test_what_this_process_uses_is_its_own() -> None:
 
 def test_units_are_those_of_the_metric() -> None:
     large = measured(replace(GET, metric=Metric.BYTES_PER_S, targets=()), [MIB, MIB, MIB])
+    large.ceilings["bare-head"] = dict.fromkeys(range(3), 100_000.0)
     slow = measured(replace(GET, metric=Metric.MEDIAN_S, targets=()), [1.0, 1.0, 1.0])
     fast = measured(replace(GET, targets=()), [25_000.0, 24_000.0, 26_000.0])
     text = format_report(FACTS, summarize_rows([large, slow, fast], is_judged=True))
 
     assert "4,295 (4,295-4,295) MB/s" in text
+    assert "bare-head GET 4KiB @16  410 (410-410) MB/s" in text
     assert "1.00 (1.00-1.00) ms" in text
     assert "25.0 (24.0-26.0) k/s" in text
 
