@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from appliance.catalog import listings, recheck, versions
+from appliance.catalog import listings, moves, recheck, versions
 from appliance.catalog.check import check_usage
 from appliance.catalog.engine import Catalog
+from appliance.catalog.move_ledger import SqlMoveLedger
 from hal.records import SegmentId, VolumeId
 from tests.catalog_fixtures import FakeFlusher, open_desk
+from tests.contract.move_ledger import demote, place
+from tiers.records import PageId
 from tiers.scrub_records import FIRST_PLACE, ScrubPlace
 
 if TYPE_CHECKING:
@@ -64,6 +67,37 @@ def timed(label: str, work: Callable[[], object]) -> float:
     work()
     seconds = time.perf_counter() - began
     say(f"{label}: {seconds * 1000:.1f} ms")
+    return seconds
+
+
+def measure_moves(connection: Connection) -> list[float]:
+    """Seconds of what a mover asks."""
+
+    def find() -> None:
+        wanted = [PageId(BODY_BASE + 997 * number) for number in range(1, 1001)]
+        assert len(moves.find_pages(connection, page_ids=wanted)) == 1000
+
+    def walk() -> None:
+        middle = ScrubPlace(SegmentId(16_777_716), 0)
+        found = moves.list_pages(connection, volume_id=VolumeId(2), place=middle, limit=1000)
+        assert len(found) == 1000
+
+    return [
+        timed("find 1,000 pages that may move", find),
+        timed("list 1,000 pages of a volume, with owners", walk),
+    ]
+
+
+async def flip_thousand(ledger: SqlMoveLedger) -> float:
+    """Seconds of one commit of a thousand flips."""
+    found = await ledger.list_pages(VolumeId(2), place=FIRST_PLACE, limit=1000)
+    flips = [
+        demote(each.page, place(number, volume_id=VolumeId(3))) for number, each in enumerate(found)
+    ]
+    began = time.perf_counter()
+    assert all(await ledger.flip(flips, at_us=1))
+    seconds = time.perf_counter() - began
+    say(f"flipping 1,000 pages: {seconds * 1000:.1f} ms")
     return seconds
 
 
@@ -133,6 +167,9 @@ async def test_a_million_objects_are_listed_found_and_opened_quickly(
             ]
 
         assert max(await desk.catalog.read(measure)) < LISTING_S_MAX
+
+        assert max(await desk.catalog.read(measure_moves)) < LISTING_S_MAX
+        assert await flip_thousand(SqlMoveLedger(desk.catalog)) < LISTING_S_MAX
 
         began = time.perf_counter()
         assert await desk.catalog.read(check_usage) == []
