@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, insert, select, text, update
 
 from appliance.catalog import tables
+from appliance.catalog.capacity_past import load_past
 from appliance.catalog.dialects import is_postgres
 from appliance.catalog.keys import list_sealed
 from appliance.catalog.policies import list_all
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Connection, Executable
 
+    from appliance.catalog.capacity_past import CapacityPast
     from appliance.catalog.policies import PolicyRevision
     from appliance.catalog.records import (
         BodySlice,
@@ -82,6 +84,7 @@ class Heritage:
         sequence_max: The highest ever given out.
         boot_epoch: The last one handed out.
         policies: Revisions of the policy and of overlays that are kept.
+        past: What tenants used in months, and samples of capacity.
     """
 
     tenants: tuple[Tenant, ...]
@@ -91,6 +94,7 @@ class Heritage:
     sequence_max: int
     boot_epoch: int
     policies: tuple[PolicyRevision, ...]
+    past: CapacityPast
 
 
 def load_heritage(connection: Connection) -> Heritage:
@@ -108,6 +112,7 @@ def load_heritage(connection: Connection) -> Heritage:
         sequence_max=max(highest, _load_counter(connection, _VERSION_COUNTER)),
         boot_epoch=_load_counter(connection, _BOOT_EPOCH),
         policies=tuple(list_all(connection)),
+        past=load_past(connection),
     )
 
 

@@ -118,7 +118,8 @@ def render_month(month: TenantMonth) -> str:
         "<section><table><thead><tr><th>item</th><th>detail</th><th class='n'>quantity</th>"
         f"<th>that is</th></tr></thead><tbody>{rows}</tbody></table></section>"
         "<footer>Times are UTC. Stored bytes are those that S3 shows, integrated over hourly"
-        " samples. Requests that the server failed are not counted; bytes are those of bodies.</footer>",
+        " samples. Requests that the server failed are not counted; bytes are those of bodies."
+        "</footer>",
     )
 
 

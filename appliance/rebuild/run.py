@@ -226,7 +226,7 @@ async def _load_old(settings: Settings, keys: tuple[bytes, ...]) -> tuple[_OldCa
         return None, f"not used: {error}"
     finally:
         await view.aclose()
-    return old, "sound: its tenants, users, access keys, policies and version ids were taken over"
+    return old, "sound: tenants, users, access keys, policies, bills and version ids taken over"
 
 
 def _read_old(connection: Connection) -> _OldCatalog:

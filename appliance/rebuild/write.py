@@ -11,6 +11,7 @@ import trio
 
 from appliance.catalog import rebuild as units
 from appliance.catalog.audit import append_audit
+from appliance.catalog.capacity_past import add_past, keep_tenants
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogDamaged
 from appliance.catalog.rebuild import HeldBody
@@ -159,6 +160,7 @@ def _without_namesakes(rebuilt: Rebuilt, heritage: Heritage | None) -> Heritage 
         users=tuple(user for user in heritage.users if user.tenant_id in ids),
         keys=tuple((key, sealed) for key, sealed in heritage.keys if key.tenant_id in ids),
         policies=tuple(item for item in heritage.policies if item.tenant_id in {None, *ids}),
+        past=keep_tenants(heritage.past, ids),
     )
 
 
@@ -201,6 +203,8 @@ def _add_owners(
     )
     units.add_keys(connection, keys=heritage.keys if heritage is not None else ())
     units.add_policies(connection, policies=heritage.policies if heritage is not None else ())
+    if heritage is not None:
+        add_past(connection, past=heritage.past)
     for bucket in rebuilt.buckets:
         units.add_bucket(
             connection,

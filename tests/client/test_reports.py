@@ -32,7 +32,7 @@ DEADLINE_S = 30.0
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server whose SSD is too small for all that is written."""
+    """A server for the whole module."""
     made = ServerProcess(
         tmp_path_factory.mktemp("reports"),
         settings=SETTINGS,

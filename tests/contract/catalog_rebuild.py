@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from appliance.catalog import keys, policies, rebuild as units, settings, tenants
+from appliance.catalog.capacity_history import TenantSample, VolumeSample
+from appliance.catalog.capacity_past import CapacityPast, keep_tenants, load_past
 from appliance.catalog.policies import PolicyRevision
 from appliance.catalog.rebuild import Heritage
 from appliance.catalog.records import BodySlice, Versioning
+from appliance.catalog.usage_months import MonthUse, list_stored_use
 from appliance.clock import FakeClock
 from appliance.identity import Identity, load_identity
 from appliance.objects.manifest import BucketManifest, VersionManifest
@@ -17,7 +20,16 @@ from appliance.rebuild.evidence import Evidence
 from appliance.rebuild.fold import fold
 from appliance.rebuild.write import write_catalog
 from hal.records import BodyId
-from tenants.records import AccessKey, AccessKeyId, QuotaLimits, Role, TenantId
+from tenants.records import (
+    AccessKey,
+    AccessKeyId,
+    QuotaLimits,
+    Role,
+    Tenant,
+    TenantId,
+    TenantState,
+    Usage,
+)
 from tests.catalog_fixtures import CatalogDesk, open_desk
 from tests.unit.rebuild.test_fold import TEXT, add, make_annex
 
@@ -161,6 +173,7 @@ class RebuildContract:
             sequence_max=0,
             boot_epoch=1,
             policies=(lent, strange),
+            past=CapacityPast(rows={}, counters={}),
         )
 
         await fill(catalog_url, heritage)
@@ -168,6 +181,51 @@ class RebuildContract:
         async with open_desk(catalog_url) as desk:
             assert (await desk.read(policies.load_active)).revisions == (lent,)
             assert await self._add_policy(desk, None) > 41
+
+    async def test_bills_that_are_lent_go_on(self, catalog_url: str) -> None:
+        acme = Tenant(
+            tenant_id=TenantId(4),
+            name="acme",
+            canonical_id="a" * 64,
+            state=TenantState.ACTIVE,
+            created_at=1.0,
+            limits=QuotaLimits(),
+            usage=Usage(),
+        )
+        past = CapacityPast(
+            rows={
+                "volume_samples": (VolumeSample(50, 1, "ssd", 9, 1, 8, 0, 0)._asdict(),),
+                "tenant_samples": tuple(
+                    TenantSample(50, owner, "ssd", 100, 4096)._asdict() for owner in (4, 99)
+                ),
+                "usage_months": tuple(
+                    {"tenant_id": owner, "month": 202611, **asdict(MonthUse(reads=7))}
+                    for owner in (4, 99)
+                ),
+                "usage_stored": (
+                    {"tenant_id": 4, "month": 202611, "tier": "ssd", "byte_hours": 2**60},
+                ),
+            },
+            counters={"capacity_sampled": 50, "usage_counted_since": 5},
+        )
+        heritage = Heritage(
+            tenants=(acme,),
+            users=(),
+            keys=(),
+            sequences={},
+            sequence_max=0,
+            boot_epoch=1,
+            policies=(),
+            past=past,
+        )
+
+        await fill(catalog_url, heritage)
+
+        async with open_desk(catalog_url) as desk:
+            # The tenant that is gone has left nothing.
+            assert await desk.read(load_past) == keep_tenants(past, {4})
+            [stored] = await desk.read(list_stored_use, tenant_id=TenantId(4), month=202611)
+            assert stored.byte_hours == 2**60
 
     async def _add_policy(self, desk: CatalogDesk, tenant_id: TenantId | None) -> int:
         return await desk.commit(
