@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiers.decisions import TierFill, judge_promotion
+from tiers.decisions import Action, TierFill, judge_promotion
 from tiers.page_judge import PageJudge, drain_order
 from tiers.plan_records import Stay
 from tiers.policy import DEFAULT_COOLING_S, Demote, Promote, evaluate
@@ -115,7 +115,8 @@ class _Words:
     def say(self) -> str:
         found = self.found
         if found.stay is None:
-            return f"leaves next, to {found.target}: {self._why_it_moves()} (rule {found.rule.id})"
+            verb = "rises" if found.action is Action.PROMOTE else "leaves"
+            return f"{verb} next, to {found.target}: {self._why_it_moves()} (rule {found.rule.id})"
         return f"stays: {self._why_it_stays(found.stay)} (rule {found.rule.id})"
 
     def _why_it_moves(self) -> str:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["MOVES_MAX", "RUN_ORDERS_MAX", "Planner"]
 
 MOVES_MAX = 250_000
-"""Pages that one plan chooses: 900 bytes each while it is made, 120 afterwards; 1 TB of full ones."""
+"""Pages that one plan chooses: 900 bytes each while it is made, 120 afterwards."""
 
 RUN_ORDERS_MAX = 4096
 """Orders of one run: pages whose flips are one transaction, however small they are."""
