@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +25,7 @@ from tiers.records import PageId
 from tiers.scrub_records import FIRST_PLACE, ScrubPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from appliance.catalog.unit import Connection
 
@@ -70,6 +71,13 @@ def timed(label: str, work: Callable[[], object]) -> float:
     return seconds
 
 
+def fill(connection: Connection, *, values: Mapping[str, int]) -> None:
+    """The objects, in a bucket of a tenant."""
+    for statement in FILL:
+        named = {name: values[name] for name in values if f":{name}" in statement}
+        connection.execute(text(statement), named)
+
+
 def measure_moves(connection: Connection) -> list[float]:
     """Seconds of what a mover asks."""
 
@@ -109,13 +117,8 @@ async def test_a_million_objects_are_listed_found_and_opened_quickly(
         bucket = await desk.make_bucket(tenant)
         values = {"bucket": bucket.bucket_id, "tenant": tenant.tenant_id}
 
-        def fill(connection: Connection) -> None:
-            for statement in FILL:
-                named = {name: values[name] for name in values if f":{name}" in statement}
-                connection.execute(text(statement), named)
-
         began = time.perf_counter()
-        await desk.catalog.commit(fill)
+        await desk.catalog.commit(partial(fill, values=values))
         say(f"making {OBJECTS:,} objects: {time.perf_counter() - began:.1f} s")
 
         def measure(connection: Connection) -> list[float]:
