@@ -26,6 +26,7 @@ from tiers.decisions import (
 )
 from tiers.plan_records import Finding, Stay
 from tiers.policy import (
+    DEFAULT_COOLING_S,
     DEFAULT_MIN_RESIDENCY_S,
     Demote,
     Exclude,
@@ -238,7 +239,16 @@ class PageJudge:
         state = self._tiers.get(target)
         if state is None or not state.takes_writes:
             return replace(found, action=Action.STAY, stay=Stay.TARGET)
+        if is_up and page.demoted_at is not None:
+            until = page.demoted_at + self._cooling(page.owner, target)
+            if self._now < until:
+                return replace(found, action=Action.STAY, stay=Stay.COOLING, until=until)
         return found
+
+    def _cooling(self, owner: PageOwner, tier: str) -> float:
+        """How long a page that left a tier stays away from it."""
+        demote = evaluate(self._policy_of(owner.tenant), owner.rule_facts(tier)).demote
+        return demote.cooling_s if demote is not None else DEFAULT_COOLING_S
 
     def _residency(self, owner: PageOwner, demote: Demote) -> float:
         """How long a page that was promoted over this hop stays."""

@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from tiers.ports import MoveLedger
     from tiers.tiering_views import PlanProgress, TieringControl
 
-__all__ = ["DRIFT_SHARE_MAX", "PLANS_KEPT_MAX", "PLAN_KEPT_S", "KeptPlan", "PlanDesk", "Policies"]
+__all__ = [
+    "DRIFT_SHARE_MAX",
+    "PLANS_KEPT_MAX",
+    "PLAN_KEPT_S",
+    "KeptPlan",
+    "PlanDesk",
+    "PlanDeskStatistics",
+    "Policies",
+]
 
 DRIFT_SHARE_MAX = 0.05
 """TIERING 4.10: of a tier's size by which its fill, or of the chosen bytes by which the choice, may
@@ -70,6 +78,24 @@ class KeptPlan:
     policies: Policies
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanDeskStatistics:
+    """Plans since start, and those that are kept now.
+
+    Attributes:
+        plans_stale: That were not carried out because things had changed.
+        looked_at_pages: Over all plans.
+        kept_pages: Orders of the plans that are kept.
+    """
+
+    plans_made: int
+    plans_applied: int
+    plans_stale: int
+    looked_at_pages: int
+    plans_kept: int
+    kept_pages: int
+
+
 class PlanDesk:
     """Plans of one server.
 
@@ -100,8 +126,23 @@ class PlanDesk:
         self._now_s = now_s
         self._kept: dict[str, KeptPlan] = {}  # the oldest first
         self._is_busy = False
+        self._made = 0
+        self._applied = 0
+        self._stale = 0
+        self._looked_at = 0
         # Judging is pure and takes as long as there are pages: it would hold the loop.
         self._limiter = trio.CapacityLimiter(1)
+
+    def statistics(self) -> PlanDeskStatistics:
+        """Counts."""
+        return PlanDeskStatistics(
+            plans_made=self._made,
+            plans_applied=self._applied,
+            plans_stale=self._stale,
+            looked_at_pages=self._looked_at,
+            plans_kept=len(self._kept),
+            kept_pages=sum(kept.plan.chosen_pages for kept in self._kept.values()),
+        )
 
     async def make(self, policies: Policies) -> Plan:
         """A plan for all living pages; kept under its id.
@@ -124,6 +165,8 @@ class PlanDesk:
             self._is_busy = False
         self._kept[plan.plan_id] = KeptPlan(plan=plan, policies=policies)
         self._forget_some()
+        self._made += 1
+        self._looked_at += plan.looked_at.pages
         return plan
 
     def find(self, plan_id: str) -> KeptPlan:
@@ -151,12 +194,17 @@ class PlanDesk:
             LedgerUnavailable: The catalog cannot be read now.
         """
         kept = self.find(plan_id)
-        self._check_policies(kept, active_digest)
-        self._check_fills(kept)
-        await self._check_pages(kept.plan)
+        try:
+            self._check_policies(kept, active_digest)
+            self._check_fills(kept)
+            await self._check_pages(kept.plan)
+        except PlanStale:
+            self._stale += 1
+            raise
         if self._kept.pop(plan_id, None) is None:
             raise PlanMissing(plan_id)  # somebody else applied it while we looked
         await self._control.submit(kept.plan.runs, plan_id)
+        self._applied += 1
         progress = self._control.find_progress(plan_id)
         assert progress is not None, "what was submitted is known"
         return progress

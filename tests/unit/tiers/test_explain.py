@@ -83,8 +83,8 @@ def test_the_decision_is_the_planners_for_every_page(seed: int) -> None:
         (
             candidate(1, priority=4.5),
             (
-                "stays: priority 4.50 (p37) is above the cut line 3.00 of ssd; it sinks once it is not"
-                " (rule down)"
+                "stays: priority 4.50 (p37) is above the cut line 3.00 of ssd; it sinks once it is"
+                " not (rule down)"
             ),
         ),
         (

@@ -144,7 +144,11 @@ async def test_a_fill_that_moved_by_more_than_a_twentieth_makes_a_plan_stale() -
         await bench.desk.apply(plan.plan_id, active_digest=b"1")
 
     bench.control.fill("ssd", 94 * PAGE)
+    assert bench.desk.statistics().kept_pages == 40
     await bench.desk.apply(plan.plan_id, active_digest=b"1")
+    counts = bench.desk.statistics()
+    assert (counts.plans_made, counts.plans_applied, counts.plans_stale) == (1, 1, 1)
+    assert (counts.looked_at_pages, counts.plans_kept, counts.kept_pages) == (90, 0, 0)
 
 
 async def test_chosen_pages_that_are_gone_make_a_plan_stale() -> None:

@@ -224,6 +224,20 @@ def test_pinned_pages_stay_and_rise_as_far_as_the_limit_goes() -> None:
     check_account(plan)
 
 
+def test_a_pinned_page_that_was_just_demoted_rests_first() -> None:
+    where = situation(tier("ssd", 20, 100), tier("hdd", 50, 100), policy=policy_of(PINS), pinned={})
+    pages = [
+        candidate(1, key="hot/1", tier="hdd", demoted_at=NOW - 60.0),
+        candidate(2, key="hot/2", tier="hdd", demoted_at=NOW - 600.0),
+        candidate(3, key="hot/3", tier="hdd", moves_today=MOVES_PER_DAY_MAX),
+    ]
+
+    plan = make_plan(where, pages)
+
+    assert chosen(plan, Action.PROMOTE) == {2}
+    assert stays(plan, "pin") == {Stay.COOLING: 1, Stay.MOVES: 1}
+
+
 def test_what_is_pinned_beyond_the_limit_may_leave() -> None:
     where = situation(
         tier("ssd", 90, 100),
