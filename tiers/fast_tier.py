@@ -71,6 +71,7 @@ BALANCED = 4.0
 
 _HAS_SHADOW, _WAS_READ, _IN_FLIGHT, _HELD = 1, 2, 4, 8
 _AWAY = _IN_FLIGHT | _HELD
+_READ_MASK = pa.scalar(_WAS_READ, pa.uint8())
 _VISITS_ALONE = 16  # so few pages are cheaper to look at one by one
 _NO_FREE_ROW = 0  # in the chain of free rows, which count from 1
 
@@ -505,6 +506,8 @@ class FastTier:
         column, flags = self._shorts, self._flags
         for row, level in zip(values_of(rows, "q"), values_of(news, "I"), strict=True):
             column[row] = level
+        seen = pc.bit_wise_and(pc.take(_view(flags, pa.uint8()), rows), _READ_MASK)
+        for row in values_of(pc.filter(rows, pc.equal(seen, 0)), "q"):
             flags[row] |= _WAS_READ
         self._place_many(rows, news, levels)
         return len(rows)

@@ -1,4 +1,4 @@
-"""Heat of many pages at once: batches of accesses folded in, histograms, selection by a cut.
+"""Heat of many pages at once: batches of accesses summed, levels joined, rounded and shifted.
 
 A heat column is a writable buffer of levels (`tiers.temperature`), 32 bits without a sign, one a
 page slot: an `array('I')`, or a memory map cast to 'I'. It stays the caller's, and is changed in
@@ -7,8 +7,7 @@ place. Which page has which slot is the caller's business.
 The arithmetic runs in Arrow's kernels, which free the interpreter's lock. pyarrow is untyped; what
 this module asks of an array itself is written down in `Column`.
 
-Complexity: a fold costs about half a microsecond an access, a histogram and a selection one pass
-each; `tools/bench_heat.py` measures all three.
+`tiers.heat_table` and `tiers.fast_tier` fold with this; `tools/bench_heat.py` measures them.
 """
 
 from __future__ import annotations
@@ -27,26 +26,17 @@ if TYPE_CHECKING:
     from tiers.temperature import HeatScale
 
 __all__ = [
-    "BUCKET_BITS",
     "NO_HEAT",
     "AccessBatch",
     "Column",
     "combine_columns",
-    "count_buckets",
     "decode_column",
-    "find_cut",
-    "fold_accesses",
     "round_levels",
-    "scatter",
-    "select_below",
     "shift_column",
     "sum_accesses",
     "values_of",
     "view_column",
 ]
-
-BUCKET_BITS = 12
-"""A histogram bucket is 2^12 steps of a level: a sixteenth of a half-life, 4.4 % of heat."""
 
 CHUNK_ROWS = 1 << 20  # of a pass over a column: its intermediates stay in the processor's cache
 NO_HEAT = -1e9
@@ -97,33 +87,6 @@ class AccessBatch:
         self.slots.append(slot)
         self.weights.append(weight)
         self.times.append(time)
-
-
-def fold_accesses(
-    column: array[int] | memoryview,
-    batch: AccessBatch,
-    *,
-    scale: HeatScale,
-    draw: Callable[[int], bytes],
-) -> int:
-    """Adds a batch of accesses to a column; as exact as adding them one by one.
-
-    Args:
-        column: Levels; every slot of the batch lies in it.
-        batch: Weights of 0 must have been left out.
-        scale: Of the column.
-        draw: So many random bytes, for the stochastic rounding, once a page and batch; a
-            `Random`'s `randbytes`.
-
-    Returns:
-        How many pages changed.
-    """
-    if not batch:
-        return 0
-    touched, (news,) = sum_accesses(batch, scale)
-    olds = pc.take(view_column(column), touched)
-    scatter(column, touched, round_levels(combine_columns(olds, news), draw))
-    return len(touched)
 
 
 def sum_accesses(batch: AccessBatch, *scales: HeatScale) -> tuple[Column, list[Column]]:
@@ -205,12 +168,6 @@ def round_levels(levels: Column, draw: Callable[[int], bytes]) -> Column:
     return rounded
 
 
-def scatter(column: array[int] | memoryview, slots: Column, levels: Column) -> None:
-    """Writes levels, uint32, into the slots, int64, of a column."""
-    for slot, level in zip(values_of(slots, "q"), values_of(levels, "I"), strict=True):
-        column[slot] = level
-
-
 def values_of(values: Column, form: Literal["q", "Q", "I", "i"]) -> memoryview:
     """The numbers of an array without nulls, nothing copied."""
     assert values.null_count == 0
@@ -242,74 +199,6 @@ def shift_column(column: array[int] | memoryview, shift: int) -> None:
 def _bound_shift(shift: int) -> int:
     """A shift that takes every level to the end of the range is as good as any longer one."""
     return min(max(shift, -LEVEL_MAX), LEVEL_MAX)
-
-
-def count_buckets(
-    column: array[int] | memoryview,
-    *,
-    tiers: bytes | bytearray | memoryview | None = None,
-    tier: int = 0,
-) -> dict[int, int]:
-    """How many pages lie in each bucket, a bucket being the level's upper bits.
-
-    Args:
-        column: Levels.
-        tiers: A byte a slot, which tier its page is on; None counts every slot.
-        tier: The tier to count.
-
-    Returns:
-        Bucket (``level >> BUCKET_BITS``) to count, without empty ones, unordered.
-    """
-    counts: dict[int, int] = {}
-    bits = pa.scalar(BUCKET_BITS, pa.uint32())
-    for start, chunk in _iter_chunks(column):
-        levels = chunk
-        if tiers is not None:
-            levels = pc.filter(chunk, _is_on(tiers, tier, start, len(chunk)))
-        for entry in pc.value_counts(pc.shift_right(levels, bits)).to_pylist():
-            counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
-    return counts
-
-
-def find_cut(counts: dict[int, int], wanted: int) -> int:
-    """The lowest bucket edge, as a stored level, below which at least `wanted` pages lie.
-
-    The last bucket may hold more than are wanted, all of them where most pages were never read:
-    who selects below the cut stops when there are enough.
-
-    Returns:
-        `LEVEL_MAX` where there are not so many.
-    """
-    total = 0
-    for bucket in sorted(counts):
-        total += counts[bucket]
-        if total >= wanted:
-            return min((bucket + 1) << BUCKET_BITS, LEVEL_MAX)
-    return LEVEL_MAX
-
-
-def select_below(
-    column: array[int] | memoryview,
-    cut: int,
-    *,
-    tiers: bytes | bytearray | memoryview,
-    tier: int,
-) -> Iterator[memoryview]:
-    """Slots, ascending, of a tier's pages with a level below `cut`; one view a chunk."""
-    limit = pa.scalar(cut, pa.uint32())
-    for start, chunk in _iter_chunks(column):
-        is_chosen = pc.and_(pc.less(chunk, limit), _is_on(tiers, tier, start, len(chunk)))
-        slots = pc.add(pc.indices_nonzero(is_chosen), pa.scalar(start, pa.uint64()))
-        if len(slots):
-            yield values_of(slots, "Q")
-
-
-def _is_on(tiers: bytes | bytearray | memoryview, tier: int, start: int, rows: int) -> Column:
-    places = pa.Array.from_buffers(
-        pa.uint8(), rows, [None, pa.py_buffer(memoryview(tiers)[start : start + rows])]
-    )
-    found: Column = pc.equal(places, pa.scalar(tier, pa.uint8()))
-    return found
 
 
 def _iter_chunks(column: array[int] | memoryview) -> Iterator[tuple[int, Column]]:

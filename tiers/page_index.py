@@ -1,4 +1,4 @@
-"""From a page id to the row that keeps what is known of it: six to eight bytes a page.
+"""From a page id to the row that keeps what is known of it: five to seven bytes a page.
 
 Open addressing over numbers of rows; whose page a row is says a column of page ids that the caller
 keeps. A table that gets too full is replaced by a larger one a few rows at a time, while both are
@@ -27,9 +27,10 @@ ROWS_MAX = (1 << 32) - 2
 """A row is kept in 32 bits, plus one, for 0 is an empty place."""
 
 _SIZE_MIN = 64
-_FILL_MAX = 0.7
-"""A search that finds nothing takes six places at this fill, one that finds something two."""
-_STEP_ROWS = 16  # moved to the larger table with each page that is added
+_FILL_MAX = 0.75
+"""A search that finds nothing takes eight places at this fill, one that finds something three."""
+_GROWTH = 1.7  # places for each page after a growth
+_STEP_ROWS = 64  # moved to the larger table with each page that is added
 # Odd, without a pattern, and not the number that pages are sampled by (`tiers.profile_tuner`): the
 # sampled ones would all lie together.
 _MIX = 0xD1B54A32D192ED03
@@ -85,8 +86,8 @@ class PageIndex:
         assert self._pages[row] == page
         self._live += 1
         if self._coming is None and self._table.filled >= _FILL_MAX * self._table.size:
-            # Room for twice what lives, and for what comes while the rows are moved.
-            room = 2 * self._live + len(self._pages) // _STEP_ROWS
+            # And room for what comes while the rows are moved.
+            room = int(_GROWTH * self._live) + len(self._pages) // _STEP_ROWS
             self._coming = _Table(max(room, _SIZE_MIN))
             self._moved_rows = 0
         if self._coming is None:

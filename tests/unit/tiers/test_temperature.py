@@ -9,15 +9,8 @@ from random import Random
 
 import pytest
 
-from tiers.heat_columns import (
-    BUCKET_BITS,
-    AccessBatch,
-    count_buckets,
-    find_cut,
-    fold_accesses,
-    select_below,
-    shift_column,
-)
+from tiers.heat_columns import AccessBatch, shift_column
+from tiers.heat_table import HeatTable
 from tiers.temperature import (
     LEVEL_MAX,
     LEVEL_MIN,
@@ -146,7 +139,7 @@ def test_a_scale_asks_for_a_new_epoch_long_before_its_range_ends() -> None:
 def test_a_batch_is_as_exact_as_one_access_after_the_other(half_life: float) -> None:
     scale = HeatScale(epoch=0.0, half_life=half_life)
     random = Random(11)
-    column = array("I", [NEVER]) * 40
+    table = HeatTable(scale, lots=random)
     singles = array("I", [NEVER]) * 40
     time = 0.0
     for _ in range(5):
@@ -161,27 +154,27 @@ def test_a_batch_is_as_exact_as_one_access_after_the_other(half_life: float) -> 
                 weight=weight,
                 lot=random.random(),
             )
-        assert fold_accesses(column, batch, scale=scale, draw=random.randbytes) == 39
+        assert table.fold(batch) == 39
 
     position = scale.position(time)
-    assert column[39] == NEVER
-    assert [heat_of(level, position) for level in column] == pytest.approx(
+    assert table.level(39) == NEVER
+    assert [heat_of(table.level(page), position) for page in range(40)] == pytest.approx(
         [heat_of(level, position) for level in singles], rel=EXACT
     )
 
 
 def test_a_batch_may_span_thousands_of_half_lives() -> None:
     scale = HeatScale(epoch=0.0, half_life=1.0)
-    column = array("I", [NEVER]) * 3
+    table = HeatTable(scale, lots=Random(1))
     batch = AccessBatch()
     for slot, time in ((0, 0.0), (1, 5000.0), (0, 1.0), (2, 5000.0), (1, 5000.0)):
         batch.append(slot, 1.0, time)
 
-    assert fold_accesses(column, batch, scale=scale, draw=Random(1).randbytes) == 3
+    assert table.fold(batch) == 3
 
-    assert heat_of(column[0], 1.0) == pytest.approx(1.5, rel=EXACT)
-    assert heat_of(column[1], 5000.0) == pytest.approx(2.0, rel=EXACT)
-    assert heat_of(column[2], 5000.0) == pytest.approx(1.0, rel=EXACT)
+    assert heat_of(table.level(0), 1.0) == pytest.approx(1.5, rel=EXACT)
+    assert heat_of(table.level(1), 5000.0) == pytest.approx(2.0, rel=EXACT)
+    assert heat_of(table.level(2), 5000.0) == pytest.approx(1.0, rel=EXACT)
 
 
 @pytest.mark.parametrize("shift", [2**40, -(2**40)])
@@ -191,30 +184,3 @@ def test_a_shift_beyond_the_range_ends_at_its_end(shift: int) -> None:
     shift_column(column, shift)
 
     assert list(column) == [NEVER, LEVEL_MAX if shift > 0 else LEVEL_MIN]
-
-
-def test_an_empty_batch_changes_nothing() -> None:
-    column = array("I", [NEVER, 5])
-
-    assert fold_accesses(column, AccessBatch(), scale=SCALE, draw=Random(1).randbytes) == 0
-    assert column == array("I", [NEVER, 5])
-
-
-def test_a_cut_from_the_histogram_chooses_the_coldest_of_a_tier() -> None:
-    random = Random(2)
-    column = array("I", (random.randrange(2**31 - 2**20, 2**31 + 2**20) for _ in range(5000)))
-    column.extend([NEVER] * 10)
-    tiers = bytes(random.randrange(2) for _ in range(len(column)))
-    coldest = sorted(level for level, tier in zip(column, tiers, strict=True) if tier == 1)
-
-    counts = count_buckets(column, tiers=tiers, tier=1)
-    cut = find_cut(counts, 300)
-    chosen = [slot for view in select_below(column, cut, tiers=tiers, tier=1) for slot in view]
-
-    assert sum(counts.values()) == len(coldest)
-    assert chosen == sorted(chosen)
-    assert all(tiers[slot] == 1 and column[slot] < cut for slot in chosen)
-    assert 300 <= len(chosen) < 300 + counts[(cut >> BUCKET_BITS) - 1]
-    assert sorted(column[slot] for slot in chosen) == coldest[: len(chosen)]
-    assert find_cut(counts, len(coldest) + 1) == LEVEL_MAX
-    assert sum(count_buckets(column).values()) == len(column)
