@@ -192,7 +192,8 @@ def run_wrk(
     output, _, _ = run_program(command, home=access.home, deadline_s=whole + _SPARE_S)
     result = parse_wrk(output)
     if result.failures:
-        raise RunVoid(f"{result.failures} of {result.requests} requests failed")
+        named = ", ".join(f"{count} {name}" for name, count in result.failures.items())
+        raise RunVoid(f"among {result.requests} requests there were {named.replace('_', ' ')}")
     return Sample(
         operations=result.requests,
         payload_bytes=result.requests * payload_bytes,

@@ -33,6 +33,7 @@ CURL_FORMAT = (
 """For curl's `--write-out`: one line of JSON a transfer."""
 
 _US_PER_S = 1e6
+_WRK_FAILURES = ("socket_errors", "status_errors", "timeouts")
 
 
 class OutputUnclear(Exception):
@@ -58,7 +59,8 @@ class WrkResult:
         received_bytes: Heads and bodies of them.
         seconds: From the first request to the end of the run or of the list.
         is_exhausted: True where the list ended before the time did.
-        failures: Answers other than 2xx and 3xx, broken connections and timeouts together.
+        failures: How many answers were other than 2xx and 3xx, connections broke, and answers took
+            too long; only kinds that happened.
         p50_s: Median time of an answer; likewise `p99_s`, and the longest in `max_s`.
     """
 
@@ -66,7 +68,7 @@ class WrkResult:
     received_bytes: int
     seconds: float
     is_exhausted: bool
-    failures: int
+    failures: dict[str, int]
     p50_s: float
     p99_s: float
     max_s: float
@@ -102,15 +104,13 @@ def parse_wrk(text: str) -> WrkResult:
     )
     if taken_us <= 0:
         raise OutputUnclear("wrk", "it took no time", text)
-    failures = sum(
-        _number("wrk", record, name) for name in ("socket_errors", "status_errors", "timeouts")
-    )
+    counts = {name: int(_number("wrk", record, name)) for name in _WRK_FAILURES}
     return WrkResult(
         requests=int(requests),
         received_bytes=int(_number("wrk", record, "bytes")),
         seconds=taken_us / _US_PER_S,
         is_exhausted=is_exhausted,
-        failures=int(failures),
+        failures={name: count for name, count in counts.items() if count},
         p50_s=_number("wrk", record, "p50_us") / _US_PER_S,
         p99_s=_number("wrk", record, "p99_us") / _US_PER_S,
         max_s=_number("wrk", record, "max_us") / _US_PER_S,

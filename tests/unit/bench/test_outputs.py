@@ -67,7 +67,7 @@ def test_wrk_counts_to_the_end_of_a_list_that_ended() -> None:
     assert found.requests == 4986
     assert found.seconds == pytest.approx(11.910401)  # not the duration, which goes on behind it
     assert found.p99_s == pytest.approx(0.148312)
-    assert found.failures == 0
+    assert found.failures == {}
 
 
 def test_wrk_counts_to_the_end_of_its_time_otherwise() -> None:
@@ -79,7 +79,7 @@ def test_wrk_counts_to_the_end_of_its_time_otherwise() -> None:
 
 @pytest.mark.parametrize("name", ["socket_errors", "status_errors", "timeouts"])
 def test_wrk_failures_of_every_kind_count(name: str) -> None:
-    assert parse_wrk(WRK_LOOP.replace(f'"{name}": 0', f'"{name}": 3')).failures == 3
+    assert parse_wrk(WRK_LOOP.replace(f'"{name}": 0', f'"{name}": 3')).failures == {name: 3}
 
 
 @pytest.mark.parametrize(
