@@ -131,6 +131,12 @@ class PromotionDesk:
         taken, self._candidates = self._candidates, {}
         return taken
 
+    def put_back(self, candidates: Mapping[PageId, PromotionFacts]) -> None:
+        """Keep candidates that could not be looked up, behind newer ones of the same pages."""
+        for page, facts in candidates.items():
+            if len(self._candidates) < CANDIDATES_MAX:
+                self._candidates.setdefault(page, facts)
+
     def order(
         self,
         found: Iterable[MovablePage],
