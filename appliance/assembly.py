@@ -119,12 +119,18 @@ def make_keyring(core: Core) -> KeyRing:
     )
 
 
-def make_reclaimer(core: Core, *, grace_s: float) -> Reclaimer:
+def make_reclaimer(
+    core: Core,
+    *,
+    grace_s: float,
+    on_freed: Callable[[Sequence[StoredPage]], None] | None = None,
+) -> Reclaimer:
     """The reclaimer that spares what the core's readers hold; the caller runs it.
 
     Args:
         core: What it works on.
         grace_s: How long a body stays after its death, seconds.
+        on_freed: Told of pages that are gone; must not block or raise.
     """
     return Reclaimer(
         core.store,
@@ -133,6 +139,7 @@ def make_reclaimer(core: Core, *, grace_s: float) -> Reclaimer:
         now_us=core.clock.now_us,
         grace_us=round(grace_s * 1_000_000),
         boot_epoch=core.boot_epoch,
+        on_freed=on_freed,
     )
 
 

@@ -9,6 +9,7 @@ close. It alone constructs clocks, randomness, devices and limiters.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import threading
 import uuid
@@ -32,6 +33,7 @@ from appliance.assembly import (
     make_service,
 )
 from appliance.capacity.desk import CapacityDesk
+from appliance.capacity.table_heat import TableHeat
 from appliance.catalog import uploads
 from appliance.catalog.connections import database_path, is_sqlite, parse_url
 from appliance.catalog.engine import Catalog
@@ -57,6 +59,7 @@ from appliance.recovery import Recovery
 from appliance.secrets import SecretBox
 from appliance.servers import Servers, load_token
 from appliance.storage import TIER_ORDER, open_volumes
+from appliance.tiering import Tiering
 from appliance.volume_drains import VolumeDrains
 from appliance.volume_facts import list_volume_facts
 from hal.errors import HalError
@@ -161,6 +164,7 @@ class Appliance:
         self._copies: CatalogCopies | None = None
         self._policies: PolicyStore | None = None
         self._drains: VolumeDrains | None = None
+        self._tiering: Tiering | None = None
         self._capacity: CapacityDesk | None = None
         self._identity: Identity | None = None
         self._listeners: Mapping[str, str] = {}
@@ -206,8 +210,8 @@ class Appliance:
         )
         store = self._store = PageStore(volumes, tier_order=TIER_ORDER, on_lost=self._note_lost)
         await store.measure_rooms()
-        self._drains = VolumeDrains(store)
-        await self._drains.obey(await catalog.read(list_volumes))
+        # Before anything is written, also by recovery; who empties them comes later.
+        await VolumeDrains(store).obey(await catalog.read(list_volumes))
         core = Core(
             catalog=catalog,
             store=store,
@@ -221,11 +225,23 @@ class Appliance:
         async with open_pipeline() as working:
             keyring = make_keyring(core)
             await working.start(keyring.run)
-            reclaimer = make_reclaimer(core, grace_s=self._settings.reclaim.grace_s)
             scrubber = self._scrubber = make_scrubber(
                 core, plan_of=self._plan_scrub, on_event=_log_scrub
             )
             await working.start(scrubber.run)
+            tiering = self._tiering = await Tiering.open(
+                core,
+                settings=self._settings.heat,
+                policies=policies,
+                tier_order=TIER_ORDER,
+                lots=random.Random(),  # noqa: S311  # rounds heat
+                on_suspect=scrubber.suspect,
+            )
+            reclaimer = make_reclaimer(
+                core,
+                grace_s=self._settings.reclaim.grace_s,
+                on_freed=tiering.migrator.note_freed,
+            )
             if catalog.was_unclean:
                 recovery = Recovery(core, scrubber, self._settings.recovery)
                 self._metrics.watch("recovery", recovery.statistics, gauges=("usage_findings",))
@@ -239,17 +255,7 @@ class Appliance:
                     on_failure=_report_reclaim_failure,
                 )
             )
-            for volume in volumes:
-                working.start_soon(_measure_room_forever, store, volume.volume_id)
-            working.start_soon(_keep_reserve_forever, catalog)
-            working.start_soon(_expire_uploads_forever, catalog, self._clock)
-            self._start_copies(catalog, working)
-            capacity = self._capacity = CapacityDesk(
-                core, tier_order=TIER_ORDER, metrics=self._metrics
-            )
-            working.start_soon(capacity.run)
-            if core.sample is not None:
-                working.start_soon(core.sample.run)
+            capacity = await self._start_background(core, tiering, working)
             servers = self._make_servers(core, keyring)
             self._watch(catalog, store, reclaimer, keyring, servers)
             self._watch_scrub(scrubber, store)
@@ -258,9 +264,34 @@ class Appliance:
             await servers.run(lambda listeners: self._become_ready(listeners, on_ready))
             self._is_ready = False
             await capacity.fold_requests()
+            await tiering.keep_heat()
             working.cancel_scope.cancel()
         for volume in volumes:
             await _seal(volume)
+
+    async def _start_background(
+        self, core: Core, tiering: Tiering, working: trio.Nursery
+    ) -> CapacityDesk:
+        """What goes on beside the serving, but for scrub, reclaim and recovery."""
+        await working.start(tiering.run)
+        self._drains = VolumeDrains(core.store, tell_mover=tiering.migrator.obey_drains)
+        await self._drains.obey(await core.catalog.read(list_volumes))
+        for volume in core.store.volumes:
+            working.start_soon(_measure_room_forever, core.store, volume.volume_id)
+        working.start_soon(_keep_reserve_forever, core.catalog)
+        working.start_soon(_expire_uploads_forever, core.catalog, self._clock)
+        self._start_copies(core.catalog, working)
+        capacity = self._capacity = CapacityDesk(
+            core,
+            tier_order=TIER_ORDER,
+            metrics=self._metrics,
+            heat=TableHeat(tiering.heat, now=tiering.now, now_us=self._clock.now_us),
+        )
+        working.start_soon(capacity.run)
+        if core.sample is not None:
+            working.start_soon(core.sample.run)
+        tiering.watch(self._metrics)
+        return capacity
 
     def _start_copies(self, catalog: Catalog, working: trio.Nursery) -> None:
         url = parse_url(self._settings.catalog.url)
@@ -373,6 +404,7 @@ class Appliance:
         assert self._policies is not None
         assert self._capacity is not None
         assert self._drains is not None
+        assert self._tiering is not None
         return AdminState(
             catalog=core.catalog,
             secret_box=core.box,
@@ -388,6 +420,7 @@ class Appliance:
             policies=self._policies,
             reports=self._capacity,
             drains=self._drains,
+            tiering=self._tiering.desk,
         )
 
     def _describe_server(self) -> ServerFacts:
@@ -406,6 +439,8 @@ class Appliance:
 
     def _note_request(self, record: RequestRecord) -> None:
         """The access log and the counts of one request; never its target or headers."""
+        if self._tiering is not None:
+            self._tiering.note_request(record)
         self._metrics.observe_request(
             record.operation or record.error_code or "none",
             record.status,

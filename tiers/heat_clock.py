@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from tiers.fast_tier import FastTier
     from tiers.policy import Heat
 
-__all__ = ["LONG_TURNS", "HeatTime", "turn_of"]
+__all__ = ["LONG_TURNS", "PAGE_BYTES_GUESSED", "HeatTime", "turn_of"]
 
 LONG_TURNS = 16.0
 """Half-life under `auto`, in turns: reads of as many pages as the fast tier holds."""
-PAGE_BYTES_GUESSED = 1 << 20  # of a page's record, where none is known yet
+PAGE_BYTES_GUESSED = 1 << 20
+"""Of a page's record, where none is known yet."""
 TURN_CHANGE_MIN = 0.25  # a turn that is so much longer or shorter is another one
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tiers.errors import LedgerUnavailable
-from tiers.migrator_status import describe_status
+from tiers.migrator_status import count_actions, count_migrator, describe_status
 from tiers.move_work import MoveWork
 from tiers.plan_desk import PlanDesk
 from tiers.plan_records import Candidate, Situation
@@ -40,8 +40,10 @@ if TYPE_CHECKING:
 
     from hal.records import VolumeId
     from tiers.access_recorder import AccessRecorder, NotedReads, NotedWrites
+    from tiers.decisions import Action
     from tiers.fast_tier import FastTier
     from tiers.heat_clock import HeatTime
+    from tiers.migrator_status import ActionCounts, MigratorStatistics
     from tiers.move_records import MovablePage
     from tiers.mover import Mover
     from tiers.page_store import PageStore
@@ -319,6 +321,19 @@ class Migrator:
 
     def _has_two_tiers(self) -> bool:
         return {self._fast_name, self._slow_name} <= self.gauges.volumes_of().keys()
+
+    def statistics(self) -> MigratorStatistics:
+        """Counts of all parts."""
+        return count_migrator(
+            self.work,
+            self._mover.statistics(),
+            overlooked=self._promotions.overlooked,
+            breaker_factor=self.residency.breaker.factor(self._now_s()),
+        )
+
+    def count_moved(self, action: Action) -> ActionCounts:
+        """What moved by one action since start."""
+        return count_actions(self._mover.statistics(), action)
 
     # --- TieringControl
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiers.decisions import Action
@@ -20,7 +21,87 @@ if TYPE_CHECKING:
     from tiers.throttle import ThrottleStatistics
     from tiers.tiering_views import DrainProgress
 
-__all__ = ["describe_status"]
+__all__ = [
+    "ActionCounts",
+    "MigratorStatistics",
+    "count_actions",
+    "count_migrator",
+    "describe_status",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigratorStatistics:
+    """Counts since start; from `in_flight_pages` on as of this moment.
+
+    Attributes:
+        copied_bytes: Records written for pages that moved.
+        wasted_bytes: Records written and given back.
+        obstacles: Orders that came to nothing.
+        refused_orders: That found no place in a line.
+        overlooked_pages: Candidates for promotion that nobody had time for.
+        breaker_factor: What the hysteresis is multiplied by.
+    """
+
+    moved_pages: int
+    copied_bytes: int
+    wasted_bytes: int
+    obstacles: int
+    refused_orders: int
+    overlooked_pages: int
+    batches: int
+    batch_seconds: float
+    in_flight_pages: int
+    in_flight_bytes: int
+    queued_pages: int
+    queued_bytes: int
+    parked_volumes: int
+    is_paused: bool
+    is_suspended: bool
+    breaker_factor: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionCounts:
+    """What moved by one action since start; `size_bytes` of records, copied or not."""
+
+    pages: int
+    size_bytes: int
+    copied_bytes: int
+
+
+def count_actions(mover: MoverStatistics, action: Action) -> ActionCounts:
+    """The counts of one action."""
+    return ActionCounts(
+        pages=mover.moved_pages.get(action, 0),
+        size_bytes=mover.moved_bytes.get(action, 0),
+        copied_bytes=mover.copied_bytes.get(action, 0),
+    )
+
+
+def count_migrator(
+    work: MoveWork, mover: MoverStatistics, *, overlooked: int, breaker_factor: float
+) -> MigratorStatistics:
+    """The counts of all parts."""
+    waiting = work.queue.statistics()
+    return MigratorStatistics(
+        moved_pages=sum(mover.moved_pages.values()),
+        copied_bytes=sum(mover.copied_bytes.values()),
+        wasted_bytes=mover.wasted_bytes,
+        obstacles=sum(mover.obstacles.values()),
+        refused_orders=waiting.refused,
+        overlooked_pages=overlooked,
+        batches=mover.batches,
+        batch_seconds=mover.batch_seconds,
+        in_flight_pages=work.in_flight_pages,
+        in_flight_bytes=work.in_flight_bytes,
+        queued_pages=waiting.rising_pages + waiting.sinking_pages,
+        queued_bytes=waiting.rising_bytes + waiting.sinking_bytes,
+        parked_volumes=len(mover.parked),
+        is_paused=work.is_paused,
+        is_suspended=bool(mover.suspension),
+        breaker_factor=breaker_factor,
+    )
 
 
 def describe_status(  # noqa: PLR0913  # one record's sources, each by its name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import pytest
 import trio
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from tiers.records import StoredPage
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 MIB = 1 << 20
 FULL = 4 * MIB
@@ -179,7 +182,7 @@ Start = Callable[[Policy], Awaitable[Server]]
 def in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads work in place: a clock that jumps would not wait for them."""
 
-    async def run_sync(work: Callable[..., object], *arguments: object, **_: object) -> object:
+    async def run_sync(work: Callable[[*Ts], T], *arguments: *Ts, **_: object) -> T:
         await trio.lowlevel.checkpoint()
         return work(*arguments)
 
