@@ -9,7 +9,7 @@ close. It alone constructs clocks, randomness, devices and limiters.
 from __future__ import annotations
 
 import os
-import random
+import random  # noqa: TID251  # this is the composition root
 import signal
 import threading
 import uuid
