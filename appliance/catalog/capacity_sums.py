@@ -17,7 +17,7 @@ from appliance.catalog.capacity import IS_RETURN
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row
 
 __all__ = [
     "MoveSum",
@@ -76,7 +76,18 @@ _LAST_OF_CHUNK = (
     .limit(1)
     .offset(bindparam("skipped", type_=Integer))
 )
-_in_chunk = and_(_b.body_id > bindparam("after"), _b.body_id <= bindparam("last"))
+
+
+def _in_chunk(body_id: ColumnElement[int]) -> ColumnElement[bool]:
+    # Said of both sides of a join: PostgreSQL does not conclude it, and would read all pages.
+    return and_(
+        *(
+            and_(each > bindparam("after"), each <= bindparam("last"))
+            for each in (_b.body_id, body_id)
+        )
+    )
+
+
 _SUM_PAGES = (
     select(
         _b.tenant_id,
@@ -87,7 +98,7 @@ _SUM_PAGES = (
         func.sum(_p.record_bytes - _p.payload_bytes),
     )
     .select_from(tables.bodies.join(tables.pages, _b.body_id == _p.body_id))
-    .where(_in_chunk)
+    .where(_in_chunk(_p.body_id))
     .group_by(_b.tenant_id, _p.volume_id, _b.died_us.is_not(None))
 )
 
@@ -116,7 +127,7 @@ _SUM_SHADOWS = (
         literal_column("0"),
     )
     .select_from(tables.bodies.join(tables.page_shadows, _b.body_id == _s.body_id))
-    .where(_in_chunk)
+    .where(_in_chunk(_s.body_id))
     .group_by(_b.tenant_id, _s.volume_id, _b.died_us.is_not(None))
 )
 _MANIFEST_SUMS = tuple(
