@@ -41,7 +41,7 @@ from hal.segment import SEGMENT_HEADER_BYTES, SegmentState
 from hal.volume import Volume
 from tests.simulation.seeded import life as simulated_life
 from tests.simulation.seeded.voyage import Options
-from tiers import move_batch, page_store
+from tiers import move_batch, page_store, reclaimer
 from tiers.move_batch import MoveBatch
 from tiers.move_copier import BatchCopier
 from tiers.page_store import PageStore
@@ -284,6 +284,10 @@ def _forget_before_punch(_original: _Function) -> object:
     return free
 
 
+def _forget_shadows_unpunched(_original: _Function) -> object:
+    return lambda pages: [places.page.extent for places in pages]
+
+
 def _no_sweep(_original: _Function) -> object:
     async def sweep(_self: Reclaimer) -> int:
         await trio.lowlevel.checkpoint()
@@ -469,6 +473,11 @@ SABOTAGES = (
         name="forget rows before the punch",
         breaks="punch durable < rows forgotten",
         patches=((Reclaimer, "_free", _forget_before_punch),),
+    ),
+    Sabotage(
+        name="shadows are forgotten without a punch",
+        breaks="a dead page goes with its shadow",
+        patches=((reclaimer, "_list_extents", _forget_shadows_unpunched),),
     ),
     Sabotage(
         name="no sweep",
