@@ -8,6 +8,7 @@ without a word about the inside.
 from __future__ import annotations
 
 import hmac
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,8 @@ class AdminApplication:
         self._state = state
         self._expected = f"Bearer {bearer_token}".encode() if bearer_token is not None else None
         self._calls = trio.CapacityLimiter(CALLS_MAX)
-        self._openapi = describe_api(ROUTES, version=find_version())
+        # One slot: whoever asks while the description is made takes the same one after.
+        self._describing = trio.CapacityLimiter(1)
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger("admin")
 
     async def __call__(
@@ -110,7 +112,9 @@ class AdminApplication:
         """Status and body of a success; every refusal is raised."""
         self._authenticate(scope["headers"])
         if scope["raw_path"] == OPENAPI_PATH and scope["method"] == "GET":
-            return HTTPStatus.OK, self._openapi
+            # Made when it is first asked for: a start, also after a crash, need not wait for it.
+            describe = partial(describe_api, ROUTES, version=find_version())
+            return HTTPStatus.OK, await trio.to_thread.run_sync(describe, limiter=self._describing)
         route, path = find_route(ROUTES, scope["method"], scope["raw_path"])
         call = Call(
             route=route,
