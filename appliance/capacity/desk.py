@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from appliance.capacity.read_marks import MARKS_SETTING
 from appliance.capacity.reporter import CapacityReporter
 from appliance.capacity.request_counts import RequestCounts
 from appliance.capacity.sampler import CapacitySampler, TierGauges
 from appliance.catalog.capacity import list_tenant_names
+from appliance.catalog.errors import CatalogError
+from appliance.catalog.settings import find_setting, store_setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from appliance.admin.report_documents import CapacityReport
     from appliance.assembly import Core
-    from appliance.catalog.errors import CatalogError
+    from appliance.capacity.table_heat import TableHeat
     from appliance.http.asgi import RequestRecord
     from appliance.metrics import Metrics
-    from tiers.heat_view import HeatView
     from tiers.report import Cut
 
 __all__ = ["CapacityDesk"]
@@ -48,10 +50,11 @@ class CapacityDesk:
         *,
         tier_order: Sequence[str],
         metrics: Metrics,
-        heat: HeatView | None = None,
+        heat: TableHeat | None = None,
     ) -> None:
         self._core = core
         self._metrics = metrics
+        self._heat = heat
         self._reporter = CapacityReporter(
             core.catalog,
             core.store,
@@ -85,9 +88,10 @@ class CapacityDesk:
 
     async def run(self) -> None:
         """Sample and fold until cancelled."""
+        await self._load_marks()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._counts.run)
-            nursery.start_soon(partial(self._sampler.run, on_sample=self._publish_tenants))
+            nursery.start_soon(partial(self._sampler.run, on_sample=self._note_sample))
 
     def note(self, record: RequestRecord) -> None:
         """Count a request for its tenant's bill; must not block."""
@@ -109,7 +113,21 @@ class CapacityDesk:
         """Bring the counts of requests in the catalog up to now."""
         await self._counts.fold()
 
-    async def _publish_tenants(self, held: Mapping[tuple[int, str], int]) -> None:
+    async def _load_marks(self) -> None:
+        if self._heat is None:
+            return
+        try:
+            kept = await self._core.catalog.read(partial(find_setting, name=MARKS_SETTING))
+        except CatalogError as error:
+            _report_sample_failure(error)
+            return
+        self._heat.load_marks(kept or "")
+        self._heat.mark()
+
+    async def _note_sample(self, held: Mapping[tuple[int, str], int]) -> None:
+        if self._heat is not None:
+            marks = self._heat.mark()
+            await self._core.catalog.commit(partial(store_setting, name=MARKS_SETTING, value=marks))
         names = await self._core.catalog.read(list_tenant_names)
         self._metrics.set_tenant_bytes(
             {
