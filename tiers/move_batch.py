@@ -18,7 +18,7 @@ import trio
 from hal.errors import HalError
 from tiers.errors import LedgerRefused, LedgerUnavailable
 from tiers.move_copier import BatchCopier
-from tiers.move_items import BatchLog, MoveItem, for_each, measure, read_records
+from tiers.move_items import BatchLog, MoveItem, ask_to_read, for_each, measure, read_records
 from tiers.move_plan import Obstacle, Work
 from tiers.move_report import MoveOutcome
 from tiers.record_copy import iter_adjacent
@@ -101,6 +101,7 @@ class MoveBatch:
         """Read the places that shall remain alone."""
 
         async def check(group: Sequence[MoveItem]) -> None:
+            await ask_to_read(self._tools, group, _kept)
             with await self._tools.buffers.acquire(measure(group, _kept)) as buffer:
                 try:
                     verdicts = await read_records(self._tools, group, _kept, buffer.view)
@@ -125,6 +126,7 @@ class MoveBatch:
         async def compare(item: MoveItem) -> None:
             badness = []
             for place_of in (_first, _second):
+                await ask_to_read(self._tools, [item], place_of)
                 with await self._tools.buffers.acquire(place_of(item).length_bytes) as buffer:
                     try:
                         [verdict] = await read_records(self._tools, [item], place_of, buffer.view)

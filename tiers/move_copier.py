@@ -13,7 +13,7 @@ import trio
 
 from hal.errors import DeviceFailed, HalError
 from tiers.decisions import Action
-from tiers.move_items import for_each, measure, read_records
+from tiers.move_items import ask_to_read, for_each, measure, read_records
 from tiers.move_plan import Obstacle
 from tiers.record_copy import Copyable, is_copyable, iter_adjacent, write_records
 from tiers.scrub_records import Condition
@@ -112,7 +112,10 @@ class BatchCopier:
             for item in group:
                 self._log.fail(item, Obstacle.TARGET, failure)
             return
-        with await self._tools.buffers.acquire(measure(group, _destination)) as buffer:
+        await ask_to_read(self._tools, group, _source)
+        length = measure(group, _destination)
+        await self._tools.throttle.spend(target.volume_id, write_bytes=length)
+        with await self._tools.buffers.acquire(length) as buffer:
             good: list[MoveItem] = []
             for part in iter_adjacent(group, place_of=_source):
                 start = part[0].destination.offset - target.offset
@@ -151,7 +154,6 @@ class BatchCopier:
     async def _write(self, run: Sequence[MoveItem], records: memoryview) -> bool:
         extents = [item.destination for item in run]
         volume = self._tools.store.volume(extents[0].volume_id)
-        await self._tools.throttle.spend(volume.volume_id, write_bytes=measure(run, _destination))
         try:
             await write_records(volume, extents, records)
         except HalError as error:
@@ -182,6 +184,7 @@ class BatchCopier:
 
     async def _read_back(self, group: Sequence[MoveItem], good: list[MoveItem]) -> None:
         """Compare what the device holds now with the catalog."""
+        await ask_to_read(self._tools, group, _destination)
         with await self._tools.buffers.acquire(measure(group, _destination)) as buffer:
             try:
                 verdicts = await read_records(self._tools, group, _destination, buffer.view)

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from tiers.records import StoredPage
     from tiers.scrub_records import RecordVerdict
 
-__all__ = ["BatchLog", "BatchTools", "MoveItem", "Throttle", "for_each", "measure", "read_records"]
+__all__ = [
+    "BatchLog",
+    "BatchTools",
+    "MoveItem",
+    "Throttle",
+    "ask_to_read",
+    "for_each",
+    "measure",
+    "read_records",
+]
 
 _T = TypeVar("_T")
 
@@ -146,6 +155,22 @@ async def for_each(
             nursery.start_soon(take)
 
 
+async def ask_to_read(
+    tools: BatchTools, items: Sequence[MoveItem], place_of: Callable[[MoveItem], Extent]
+) -> None:
+    """Wait until the items' records may be read.
+
+    Before the caller takes a buffer: memory that requests want as well is held for transfers, not
+    for waiting.
+    """
+    wanted: dict[VolumeId, int] = defaultdict(int)
+    for item in items:
+        place = place_of(item)
+        wanted[place.volume_id] += place.length_bytes
+    for volume_id, read_bytes in wanted.items():
+        await tools.throttle.spend(volume_id, read_bytes=read_bytes)
+
+
 async def read_records(
     tools: BatchTools,
     items: Sequence[MoveItem],
@@ -155,7 +180,8 @@ async def read_records(
     """Read the items' adjacent records into `target` and say what each is.
 
     Where a device gives nothing out, its superblock is read: if that fails too it is the device
-    and not the page. It is left in peace for a while, and nothing is said of its pages.
+    and not the page. It is left in peace for a while, and nothing is said of its pages. The caller
+    has asked for the transfer (`ask_to_read`).
 
     Raises:
         HalError: The device does not work.
@@ -165,7 +191,6 @@ async def read_records(
     reason = tools.reads.find_reason(volume.volume_id)
     if reason is not None:
         raise DeviceFailed(volume.device.name, reason)
-    await tools.throttle.spend(volume.volume_id, read_bytes=measure(items, place_of))
     pages = [item.page_at(place) for item, place in zip(items, places, strict=True)]
     try:
         verdicts = await check_records(volume, pages, target)

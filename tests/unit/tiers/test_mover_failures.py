@@ -384,18 +384,23 @@ async def test_refusals_are_no_errors(bench: MoverBench) -> None:
     assert bench.mover.suspension == ""
 
 
-async def test_every_transfer_is_asked_for() -> None:
+async def test_every_transfer_is_asked_for_before_memory_is_taken() -> None:
     spent: list[tuple[int, int, int]] = []
+    held: list[int] = []
+    made: list[MoverBench] = []
 
     class Meter:
         async def spend(self, volume_id: int, *, read_bytes: int = 0, write_bytes: int = 0) -> None:
             await trio.lowlevel.checkpoint()
             spent.append((volume_id, read_bytes, write_bytes))
+            held.append(made[0].buffers.statistics().outstanding_count)
 
     bench = await open_bench(make_devices(count=2), throttle=Meter())
+    made.append(bench)
     [page] = await bench.put(9000)
 
     await bench.move([page])
 
     length = page.extent.length_bytes
     assert spent == [(SSD, length, 0), (HDD, 0, length), (HDD, length, 0)]
+    assert held == [0, 0, 0]
