@@ -73,7 +73,8 @@ class HeatFiles:
     Args:
         directory: Made where it is missing.
         clock: Wall and monotonic time.
-        on_event: Told of an event's name and its fields; must not block or raise.
+        on_event: Told of an event's name and its fields, by a worker thread as well; must not
+            block or raise.
     """
 
     def __init__(

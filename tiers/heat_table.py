@@ -216,14 +216,18 @@ class HeatTable:
     ) -> tuple[Column, Sequence[tuple[int, int]]]:
         """How to order pages by their chunks; and each chunk, -1 for none, with its count."""
         numbers = pc.shift_right(pages, pa.scalar(CHUNK_BITS, pa.int64()))
-        known = self._index()
+        known = self._numbers
+        if known is None:
+            known = pa.array(sorted(self._chunks), pa.int64())
         places = pc.index_in(numbers, value_set=known)
-        if makes_chunks and places.null_count:
-            missing = pc.unique(pc.filter(numbers, pc.is_null(places)))
-            for number in missing.to_pylist():
-                self._make_chunk(number)
-            known = self._index()
-            places = pc.index_in(numbers, value_set=known)
+        if makes_chunks:
+            # Only the owner keeps the list: who merely looks may have made his from older chunks.
+            if places.null_count:
+                for number in pc.unique(pc.filter(numbers, pc.is_null(places))).to_pylist():
+                    self._make_chunk(number)
+                known = pa.array(sorted(self._chunks), pa.int64())
+                places = pc.index_in(numbers, value_set=known)
+            self._numbers = known
         places = pc.fill_null(places, len(known))
         counted = sorted(
             (entry["values"], entry["counts"]) for entry in pc.value_counts(places).to_pylist()
@@ -335,11 +339,6 @@ class HeatTable:
         self._columns[number] = view_column(chunk)
         if is_new:
             self._numbers = None
-
-    def _index(self) -> Column:
-        if self._numbers is None:
-            self._numbers = pa.array(sorted(self._chunks), pa.int64())
-        return self._numbers
 
 
 def make_chunk() -> memoryview:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import threading
 from array import array
 from random import Random
 
@@ -210,3 +211,28 @@ def test_the_time_of_a_level_is_that_of_a_single_read() -> None:
 
     assert once == pytest.approx(5 * DAY, abs=2.0)
     assert level_time(table.level(FIRST), SCALE) == pytest.approx(6 * DAY, abs=2.0)
+
+
+def test_levels_are_looked_up_while_another_thread_folds() -> None:
+    table = make_table()
+    pages = array("q", [number << CHUNK_BITS for number in range(60)])
+    wrong: list[int] = []
+
+    def look() -> None:
+        while not done.is_set():
+            wrong.extend(level for level in table.levels_of(pages) if level not in {0, expected})
+
+    one = make_table()
+    one.add(0, 1.0, 0.0)
+    expected = one.level(0)
+    done = threading.Event()
+    thread = threading.Thread(target=look)
+    thread.start()
+    for page in pages:
+        table.fold(batch_of((page, 1.0, 0.0)))
+        table.drop_cold(0.0)
+    done.set()
+    thread.join()
+
+    assert wrong == []
+    assert list(table.levels_of(pages)) == [expected] * len(pages)
