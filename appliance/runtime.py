@@ -118,6 +118,8 @@ COPY_GAUGES = ("copies", "last_made_s", "failing")
 SCRUB_ALARMS = frozenset(
     {
         ScrubEventKind.PAGE_QUARANTINED,
+        ScrubEventKind.PAGE_REPAIRED,
+        ScrubEventKind.SHADOW_DROPPED,
         ScrubEventKind.DEVICE_UNREADABLE,
         ScrubEventKind.LEDGER_UNAVAILABLE,
     }
