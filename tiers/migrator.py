@@ -376,6 +376,7 @@ class Migrator:
                 now=self._now_s(),
                 arriving=self.work.arriving,
                 leaving=self.work.leaving,
+                cleaning_bytes=self.work.cleaning_bytes,
             ),
             now=self._now_s(),
             rates=self._throttle.hop_rates(fast=self._fast_name, slow=self._slow_name),

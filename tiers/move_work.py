@@ -115,6 +115,7 @@ class MoveWork:
         self._on_unsure = on_unsure
         self._arriving: Counter[str] = Counter()
         self._leaving: Counter[str] = Counter()
+        self._cleaning_bytes = 0
         self._in_flight_pages = 0
         self._in_flight_bytes = 0
         self._plans: dict[str, _Plan] = {}
@@ -133,6 +134,11 @@ class MoveWork:
     def leaving(self) -> Mapping[str, int]:
         """Bytes that will have left each tier."""
         return self._leaving
+
+    @property
+    def cleaning_bytes(self) -> int:
+        """Bytes of pages without a copy below that get one, or leave, once that is done."""
+        return self._cleaning_bytes
 
     @property
     def in_flight_pages(self) -> int:
@@ -284,5 +290,7 @@ class MoveWork:
         action = order.entry.action
         if action in {Action.PROMOTE, Action.DEMOTE, Action.PREMIGRATE}:
             self._arriving[order.target_tier] += sign * size_bytes
+        if action in {Action.DEMOTE, Action.PREMIGRATE}:
+            self._cleaning_bytes += sign * size_bytes
         if action in {Action.DEMOTE, Action.RELEASE} and source:
             self._leaving[source] += sign * size_bytes

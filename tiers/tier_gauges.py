@@ -132,6 +132,7 @@ class TierGauges:
         now: float,
         arriving: Mapping[str, int],
         leaving: Mapping[str, int],
+        cleaning_bytes: int,
     ) -> tuple[TierState, ...]:
         """Every tier that has volumes, as it is now.
 
@@ -140,6 +141,7 @@ class TierGauges:
             now: Seconds since 1970.
             arriving: Bytes on their way to each tier.
             leaving: Bytes that will have left each tier by then.
+            cleaning_bytes: Of pages on the fast tier that will have a copy below by then.
         """
         return tuple(
             self._read_tier(
@@ -148,12 +150,20 @@ class TierGauges:
                 now=now,
                 arriving_bytes=arriving.get(name, 0),
                 leaving_bytes=leaving.get(name, 0),
+                cleaning_bytes=cleaning_bytes,
             )
             for name in self.volumes_of()
         )
 
     def _read_tier(
-        self, name: str, policy: Policy, *, now: float, arriving_bytes: int, leaving_bytes: int
+        self,
+        name: str,
+        policy: Policy,
+        *,
+        now: float,
+        arriving_bytes: int,
+        leaving_bytes: int,
+        cleaning_bytes: int,
     ) -> TierState:
         declared = policy.find_tier(name)
         budget = declared.write_budget_bytes_per_day if declared is not None else None
@@ -169,7 +179,7 @@ class TierGauges:
             name=name,
             used_bytes=used,
             total_bytes=max(total, 1),
-            dirty_bytes=self._fast.dirty_bytes if is_fast else 0,
+            dirty_bytes=max(self._fast.dirty_bytes - cleaning_bytes, 0) if is_fast else 0,
             leaving_bytes=leaving_bytes,
             arriving_bytes=arriving_bytes,
             cut=self._fast.cut_line.find_lowest() if is_fast else -float("inf"),

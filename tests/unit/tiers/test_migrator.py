@@ -247,8 +247,8 @@ async def test_what_would_leave_next_is_copied_in_advance(
     places = await server.tiers_of(pages)
     assert {tier for tier, _ in places} == {"ssd"}
     dirty = sum(not has_copy for _, has_copy in places)
-    assert dirty * 4 * MIB <= 0.11 * 256 * MIB
-    assert 0 < dirty < 20
+    # As many as may lack a copy, and no fewer: what is under way is not ordered twice.
+    assert 0.06 * 256 * MIB <= dirty * 4 * MIB <= 0.10 * 256 * MIB
 
 
 async def test_what_a_rule_keeps_stays_and_does_not_block_the_rest(
