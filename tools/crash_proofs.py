@@ -62,9 +62,9 @@ def power_cut(directory: Path, count: int, seed: int) -> None:
             run_power_cut_loop(directory, kind, count=cycles, seed=seed, say=say)
 
 
-def crash_images(directory: Path, count: int, seed: int) -> None:
+def crash_images(directory: Path, count: int, seed: int, *, jobs: int) -> None:
     """Images that a power cut behind any write of a logged disk may leave."""
-    run_crash_images(directory, count=count, seed=seed, say=say, jobs=os.cpu_count() or 1)
+    run_crash_images(directory, count=count, seed=seed, say=say, jobs=jobs)
 
 
 def bit_flips(directory: Path, count: int, seed: int) -> None:
@@ -129,7 +129,6 @@ def full_disk(directory: Path, count: int, seed: int) -> None:
 PROOFS: dict[str, Callable[[Path, int, int], None]] = {
     "kill-loop": kill_loop,
     "power-cut": power_cut,
-    "crash-images": crash_images,
     "syscall-faults": syscall_faults,
     "full-disk": full_disk,
     "slow-disk": slow_disk,
@@ -149,20 +148,27 @@ COUNTS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one proof; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("proof", choices=sorted(PROOFS))
+    parser.add_argument("proof", choices=sorted(COUNTS))
     parser.add_argument("--count", type=int, help="cycles or cases")
     parser.add_argument("--seed", type=int, help="a random one if not given")
     parser.add_argument(
         "--directory", type=Path, help="on a file system with direct I/O; the system's own for /tmp"
     )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes of crash-images"
+    )
     options = parser.parse_args(arguments)
+    proofs: dict[str, Callable[[Path, int, int], None]] = {
+        **PROOFS,
+        "crash-images": partial(crash_images, jobs=options.jobs),
+    }
     count = options.count if options.count is not None else COUNTS[options.proof]
     seed = options.seed if options.seed is not None else secrets.randbits(SEED_BITS)
     directory = Path(tempfile.mkdtemp(prefix=f"{options.proof}-", dir=options.directory))
     say(f"{options.proof}: count {count}, seed {seed}, in {directory}")
     began = time.monotonic()
     try:
-        PROOFS[options.proof](directory, count, seed)
+        proofs[options.proof](directory, count, seed)
     except (AssertionError, KeyboardInterrupt) as error:
         say(f"{options.proof} FAILED after {time.monotonic() - began:.0f} s with seed {seed}")
         say(f"ledger and logs are in {directory}")
