@@ -86,7 +86,7 @@ class Reason(enum.StrEnum):
     NOT_NEEDED = "the tier is below its high mark"
     FIRST_TOUCH = "read less often than insertion_threshold asks"
     SEQUENTIAL = "read through sequentially"
-    FULL = "the tier is above stop_above"
+    FULL = "the tier is above stop_above, or has no room and nothing can leave it now"
     TOO_LARGE = "larger than the tier can hold"
     RESIDENCY = "promoted less than min_residency ago"
     MIN_AGE = "written less than min_age ago"
@@ -115,7 +115,8 @@ class TierFill:
     """How full a tier is, bytes.
 
     Attributes:
-        cut: Priority of the coldest page that stays, by the cut line; -inf where nothing leaves.
+        cut: Priority of the coldest page that stays, by the cut line; -inf where nothing leaves,
+            inf where something would have to and nothing can.
     """
 
     used_bytes: int
@@ -246,6 +247,8 @@ def judge_promotion(
     obstacle = _find_obstacle(facts, rule=rule, cooling_s=cooling_s, fill=fill, now=now)
     if obstacle is not None:
         return obstacle
+    if fill.cut == math.inf:
+        return Verdict(action=Action.STAY, reason=Reason.FULL, priority=facts.priority)
     if fill.cut == -math.inf:
         return Verdict(action=Action.PROMOTE, reason=Reason.ROOM, priority=facts.priority)
     discount = FIRST_TOUCH_DISCOUNT if not facts.is_known else 0.0

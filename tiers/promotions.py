@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tiers.policy import Policy
     from tiers.records import PageId
 
-__all__ = ["PromotionDesk", "find_low_mark", "open_promotion"]
+__all__ = ["PromotionDesk", "find_entry", "find_low_mark", "open_promotion"]
 
 CANDIDATES_MAX = 1024
 """Pages that wait for the catalog's word, in one read of it; others come with their next read."""
@@ -60,6 +60,24 @@ def find_low_mark(policy: Policy, tier: str) -> float:
         if isinstance(rule.action, Demote) and rule.action.source == tier
     ]
     return min((mark.low for mark in marks), default=1.0)
+
+
+def find_entry(fast: FastTier, size_bytes: int, *, low: float, arriving_bytes: int = 0) -> float:
+    """The priority that a page of so many bytes has to beat to enter the fast tier.
+
+    Args:
+        fast: The tier.
+        size_bytes: Of the page's record.
+        low: Fill below which the tier has room for whatever comes, 0 to 1.
+        arriving_bytes: On their way there already.
+
+    Returns:
+        -inf where there is room; inf where there is none and nothing can leave.
+    """
+    if fast.used_bytes + arriving_bytes + size_bytes <= low * fast.total_bytes:
+        return -math.inf
+    cut = fast.find_cut(size_bytes)
+    return math.inf if cut == -math.inf else cut
 
 
 class PromotionDesk:
@@ -201,9 +219,7 @@ class PromotionDesk:
     ) -> Verdict:
         fast = self._fast
         used = fast.used_bytes + arriving_bytes
-        cut = -math.inf
-        if used + facts.size_bytes > low * fast.total_bytes:
-            cut = fast.find_cut(facts.size_bytes)
+        cut = find_entry(fast, facts.size_bytes, low=low, arriving_bytes=arriving_bytes)
         if factor > 1.0:
             rule = replace(rule, hysteresis=rule.hysteresis * factor)
         return judge_promotion(

@@ -7,11 +7,14 @@ slower tiers only the file systems are asked. The unwritten rest of open segment
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
+from tiers.fast_tier import UNIT_BYTES
 from tiers.plan_records import TierState
 from tiers.policy import Promote
+from tiers.promotions import find_entry, find_low_mark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -182,10 +185,14 @@ class TierGauges:
             dirty_bytes=max(self._fast.dirty_bytes - cleaning_bytes, 0) if is_fast else 0,
             leaving_bytes=leaving_bytes,
             arriving_bytes=arriving_bytes,
-            cut=self._fast.cut_line.find_lowest() if is_fast else -float("inf"),
+            cut=self._find_cut(policy, arriving_bytes) if is_fast else -math.inf,
             write_budget_left_bytes=left,
             takes_writes=free > 0,
         )
+
+    def _find_cut(self, policy: Policy, arriving_bytes: int) -> float:
+        low = find_low_mark(policy, self._order[0])
+        return find_entry(self._fast, UNIT_BYTES, low=low, arriving_bytes=arriving_bytes)
 
     def _free_bytes(self, tier: str) -> int:
         return sum(

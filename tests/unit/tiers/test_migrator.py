@@ -339,6 +339,39 @@ async def test_a_catalog_that_cannot_be_asked_is_told_and_waited_for(
     assert await server.tiers_of(pages) == [("ssd", True)]
 
 
+async def test_nothing_rises_where_no_room_can_be_made(
+    start: Start, autojump_clock: MockClock
+) -> None:
+    server = await start(
+        parse(
+            """
+        [[rule]]
+        id = "down"
+        from_pool = "ssd"
+        to_pool = "hdd"
+        threshold = { high = 0.2, low = 0.1, premigrate = 0.1 }
+        min_age = "1h"
+        [[rule]]
+        id = "up"
+        from_pool = "hdd"
+        to_pool = "ssd"
+        stop_above = 0.97
+        """
+        )
+    )
+    just_now = PageOwner(tenant="acme", key=b"k", written_us=round(NOW * 1e6))
+    young = [(await server.put(FULL, owner=just_now))[0] for _ in range(20)]
+    pages = await server.put(FULL, volume_id=HDD)
+    await server.settle()
+
+    server.read(pages)
+    await server.settle()
+
+    assert await server.tiers_of(pages) == [("hdd", False)]
+    assert {tier for tier, _ in await server.tiers_of(young)} == {"ssd"}
+    assert server.migrator.statistics().obstacles == 0, "it was not even tried"
+
+
 async def test_deleted_pages_are_forgotten(start: Start, autojump_clock: MockClock) -> None:
     server = await start(default_policy())
     pages = await server.put(FULL, 4096)
