@@ -34,7 +34,9 @@ class ReadMarks:
         A count or time behind the last mark's is another table's, or another clock's: what was
         noted before means nothing any more.
         """
-        if self._counts and (count < self._counts[-1] or at_us <= self._times_us[-1]):
+        if self._times_us and at_us == self._times_us[-1]:
+            return
+        if self._counts and (count < self._counts[-1] or at_us < self._times_us[-1]):
             self._counts, self._times_us = [], []
         self._counts.append(count)
         self._times_us.append(at_us)

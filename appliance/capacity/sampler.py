@@ -103,7 +103,11 @@ _NOTHING = TierGauges(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplerStatistics:
-    """What the sampler did; `last_sample_s` is seconds since 1970, 0 before the first."""
+    """What the sampler did.
+
+    Attributes:
+        last_sample_s: Seconds since 1970 of the newest sample that is known, whoever took it.
+    """
 
     samples: int
     failures: int
@@ -265,7 +269,9 @@ class CapacitySampler:
         if is_taken:
             self._own_sample = (now_us, now)
             self._samples += 1
-            self._last_sample_s = now_us / 1e6
+            last_us = now_us
+        # Also of a sample that another process took, or this one before its restart.
+        self._last_sample_s = (last_us or 0) / 1e6
         await self._publish(sums, now_us)
         self._last_duration_s = clock.monotonic() - began
         return is_taken

@@ -244,7 +244,8 @@ def _days_of(at: str) -> float:
 
 def _horizon(fill: TierFill, span: float) -> float:
     """How many days ahead the plot shows: to the end of the forecast, if that is near."""
-    last = fill.days_until_full_high or fill.days_until_full or span
+    ends = (fill.days_until_full_high, fill.days_until_full, span)
+    last = next((days for days in ends if days and days <= HORIZON_DAYS_MAX), HORIZON_DAYS_MAX)
     return min(max(last * 1.15, span * 0.4, HORIZON_DAYS_MIN), HORIZON_DAYS_MAX)
 
 

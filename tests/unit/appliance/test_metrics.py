@@ -157,3 +157,22 @@ def test_two_registries_are_apart_and_tell_of_the_process() -> None:
     assert b"acme" not in two.render()
     assert b"process_open_fds" in two.render()
     assert CONTENT_TYPE.startswith("text/plain")
+
+
+def test_what_tenants_hold_replaces_what_they_held() -> None:
+    metrics = Metrics()
+    metrics.set_tenant_bytes({("acme", "ssd"): 5, ("acme", "hdd"): 7, ("demo", "ssd"): 9})
+    metrics.set_tenant_bytes({("acme", "ssd"): 6})
+
+    held = {key: value for key, value in read(metrics).items() if "tenant_logical" in key[0]}
+    assert held == {("thermocline_tenant_logical_bytes", (("tenant", "acme"), ("tier", "ssd"))): 6}
+    metrics.forget_tenant("acme")
+    assert not [key for key in read(metrics) if "acme" in str(key)]
+
+
+def test_tenants_beyond_the_bound_hold_what_they_hold_together() -> None:
+    metrics = Metrics()
+    metrics.set_tenant_bytes({(f"t{number}", "ssd"): 1 for number in range(TENANTS_MAX + 5)})
+
+    others = (("tenant", LABEL_OTHER), ("tier", "ssd"))
+    assert read(metrics)["thermocline_tenant_logical_bytes", others] == 5

@@ -83,6 +83,8 @@ async def test_an_hour_has_one_sample_and_what_was_kept_is_integrated(tmp_path: 
     assert taken == [True, False, True, False, True, False, True, False]
     assert [(use.tier, use.byte_hours) for use in stored] == [("ssd", 9000)]
     assert (first.statistics().samples, second.statistics().samples) == (1, 3)
+    newest_s = store.clock.now_us() / 1e6
+    assert first.statistics().last_sample_s == second.statistics().last_sample_s == newest_s
 
 
 async def test_a_clock_that_jumps_bills_nobody(tmp_path: Path) -> None:
