@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GROUPS_MAX",
     "PING_PONG_S",
+    "BodyFact",
     "BodyUse",
     "Cut",
     "GroupKey",
@@ -90,6 +91,14 @@ class PageFact(NamedTuple):
     volume_id: int
     shadow_volume_id: int | None
     shadow_bytes: int
+    tenant_id: int
+    reference_count: int
+    is_dead: bool
+
+
+class BodyFact(NamedTuple):
+    """What a body's row says of it."""
+
     tenant_id: int
     reference_count: int
     is_dead: bool
@@ -279,12 +288,19 @@ class ReportFold:
         self._heat = heat
         self._groups: set[tuple[int | None, int | None, bytes | None]] = set()
 
+    def choose(self, bodies: Mapping[int, BodyFact]) -> Mapping[int, BodyFact]:
+        """Those of the bodies whose uses have to be found: of the cut's tenant, or all."""
+        wanted = self._cut.tenant_id
+        if wanted is None:
+            return bodies
+        return {body_id: fact for body_id, fact in bodies.items() if fact.tenant_id == wanted}
+
     def add_pages(self, pages: Sequence[PageFact], uses: Mapping[int, BodyUse]) -> None:
         """Count records of pages.
 
         Args:
             pages: Each once, in the order of their bodies and indexes.
-            uses: By body id, of all of them.
+            uses: By body id, of those that `choose` leaves; others do not count.
 
         Raises:
             TooManyGroups: See `GROUPS_MAX`.

@@ -137,7 +137,7 @@ def _walk_chunk(
     match position.stage:
         case _Stage.PAGES:
             chunk = list_pages_after(connection, after=position.place, limit=CHUNK_ROWS)
-            fold.add_pages(chunk.pages, find_uses(connection, chunk.bodies))
+            fold.add_pages(chunk.pages, find_uses(connection, fold.choose(chunk.bodies)))
             if chunk.next_place is not None:
                 return _Position(place=chunk.next_place)
             return _Position(_Stage.DEAD_PLACES)
@@ -151,5 +151,5 @@ def _walk_chunk(
             moves, bodies, after = list_moves_after(
                 connection, since_us=now_us - MOVES_US, after=position.after, limit=CHUNK_ROWS
             )
-            fold.add_moves(moves, find_uses(connection, bodies))
+            fold.add_moves(moves, find_uses(connection, fold.choose(bodies)))
             return None if after is None else _Position(_Stage.MOVES, after=after)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from appliance.catalog import tables
-from tiers.report import PING_PONG_S, BodyUse, MoveFact, PageFact, Role, Use
+from tiers.report import PING_PONG_S, BodyFact, BodyUse, MoveFact, PageFact, Role, Use
 from tiers.segment_balance import ExtentRole, NamedExtent
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = [
     "FIRST_PLACE",
     "IS_RETURN",
-    "BodyFact",
     "PageChunk",
     "PagePlace",
     "find_uses",
@@ -75,14 +74,6 @@ class PagePlace(NamedTuple):
 
 
 FIRST_PLACE = PagePlace(0, -1)
-
-
-class BodyFact(NamedTuple):
-    """What a body's row says of it."""
-
-    tenant_id: int
-    reference_count: int
-    is_dead: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import pytest
 from tiers import report
 from tiers.report import (
     DAY_US,
+    BodyFact,
     BodyUse,
     Cut,
     GroupKey,
@@ -313,3 +314,17 @@ def test_deciles_lose_no_byte() -> None:
 
 def test_nothing_has_no_deciles() -> None:
     assert split_deciles([{}], {}) == [(0,) * 10]
+
+
+def test_owners_are_looked_for_among_a_tenants_bodies_alone() -> None:
+    bodies = {1: BodyFact(7, 1, False), 2: BodyFact(8, 1, False)}
+
+    assert fold_of().choose(bodies) == bodies
+    assert fold_of(Cut(by=BY_ALL, tenant_id=7)).choose(bodies) == {1: bodies[1]}
+
+
+def test_a_move_of_another_tenant_does_not_count_in_a_part() -> None:
+    fold = fold_of(Cut(by=frozenset(), tenant_id=7))
+    fold.add_moves([move("promote")], {})
+
+    assert fold.tallies == {}
