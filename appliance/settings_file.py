@@ -310,6 +310,8 @@ def _settle(settings: Settings, path: Path | None) -> Settings:
         catalog=dataclasses.replace(settings.catalog, url=url),
         volumes=tuple(_complete_volume(settle(volume)) for volume in settings.volumes),
         secrets=settle(settings.secrets),
+        heat=settle(settings.heat),
+        access_sample=settle(settings.access_sample),
         source=path,
     )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from pathlib import Path
 
@@ -7,7 +8,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from appliance.setting_types import Address, KeepFree, parse_address
-from appliance.settings import S3Settings, Settings, VolumeSettings
+from appliance.settings import (
+    DATA_PLACEHOLDER,
+    SECTIONS,
+    S3Settings,
+    Settings,
+    VolumeSettings,
+)
 from appliance.settings_file import SettingsInvalid, load_settings
 from appliance.settings_text import (
     find_lines,
@@ -70,6 +77,20 @@ def test_relative_paths_start_at_the_file_and_data_paths_in_the_data_directory(
     assert settings.secrets.key_file == tmp_path / "keys" / "k"
     assert settings.admin.socket == tmp_path / "state" / "run" / "a.sock"
     assert settings.catalog.url == f"sqlite:///{tmp_path}/c.db"
+
+
+def test_no_section_keeps_a_path_that_begins_nowhere(tmp_path: Path) -> None:
+    settings = load(tmp_path, VOLUME + '[access_sample]\ndirectory = "<data>/sample"\n')
+
+    paths = {
+        f"{section}.{setting.name}": value
+        for section in set(SECTIONS) - {"volume"}
+        for setting in dataclasses.fields(getattr(settings, section))
+        if isinstance(value := getattr(getattr(settings, section), setting.name), Path)
+    }
+    assert "access_sample.directory" in paths
+    assert [name for name, path in paths.items() if not path.is_absolute()] == []
+    assert [name for name, path in paths.items() if DATA_PLACEHOLDER in path.parts] == []
 
 
 def test_sizes_durations_and_lists_are_read_as_people_write_them(tmp_path: Path) -> None:
