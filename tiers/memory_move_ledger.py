@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -128,6 +129,14 @@ class MemoryMoveLedger:
             move for move in self._moves if (move.body_id, move.page_index) == (body_id, page_index)
         ]
         return of_page[::-1][:limit]
+
+    async def measure_dead(self) -> Mapping[VolumeId, int]:
+        """See `MoveLedger`."""
+        await trio.lowlevel.checkpoint()
+        sums: Counter[VolumeId] = Counter()
+        for extent, _ in self._dead_extents:
+            sums[extent.volume_id] += extent.length_bytes
+        return sums
 
     async def prune_moves(self, *, before_us: int, limit: int) -> int:
         """See `MoveLedger`."""

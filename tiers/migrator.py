@@ -185,10 +185,11 @@ class Migrator:
             LedgerUnavailable: The catalog cannot be read now; nothing is lost but time.
         """
         policies = self._obey_policies()
-        self.gauges.fit_fast_tier(policies.policy)
+        self.gauges.fit_fast_tier(policies.policy, now=trio.current_time())
         self._take_accesses(policies)
         if not self.residency.is_loaded or not self._has_two_tiers():
             return
+        await self.gauges.measure_dead(self._ledger)
         await self.residency.ask_again()
         self._sinks.let_go(self._now_s())
         if self.work.is_paused:

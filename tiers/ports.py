@@ -282,6 +282,10 @@ class MoveLedger(Protocol):
         """The last moves of a page, newest first."""
         ...
 
+    async def measure_dead(self) -> Mapping[VolumeId, int]:
+        """Bytes that wait for their punch because a page left them, by volume."""
+        ...
+
     async def prune_moves(self, *, before_us: int, limit: int) -> int:
         """Forget moves of before a moment, oldest first; how many."""
         ...

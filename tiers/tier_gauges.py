@@ -1,8 +1,13 @@
 """How full the tiers are, as whoever decides about pages sees it.
 
 Of the fast tier the pages are known one by one: its fill is theirs, and its size what they and the
-free room come to, so that files of others, and what is dead and not yet freed, make it smaller. Of
-slower tiers only the file systems are asked. The unwritten rest of open segments counts as free.
+free room come to, so that files of others make it smaller. Of slower tiers only the file systems
+are asked. The unwritten rest of open segments counts as free, and so does what pages have left and
+reclaim has not punched yet: were it missing, a tier that is drained would shrink by that and be
+drained for it once more.
+
+Room, pages and what is dead are not measured at one moment. So the size is the largest of the last
+minute: it may not shrink because something was between two of them.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from tiers.fast_tier import FastTier
     from tiers.page_store import PageStore
     from tiers.policy import Policy
+    from tiers.ports import MoveLedger
 
 __all__ = ["CopiedLately", "TierGauges", "WrittenToday", "is_filled", "open_tail_bytes"]
 
@@ -107,6 +113,8 @@ class TierGauges:
         self._store = store
         self._fast = fast
         self._order = tuple(tier_order)
+        self._dead: Mapping[VolumeId, int] = {}
+        self._sizes: deque[tuple[float, int]] = deque()
         self.written = WrittenToday()
         self.copied = CopiedLately()
 
@@ -121,9 +129,26 @@ class TierGauges:
             found.setdefault(volume.tier, []).append(volume.volume_id)
         return {name: volumes for name, volumes in found.items() if volumes}
 
-    def fit_fast_tier(self, policy: Policy) -> None:
-        """Let the fast tier have the room that its volumes have now."""
-        total = self._fast.used_bytes + self._free_bytes(self._order[0])
+    async def measure_dead(self, ledger: MoveLedger) -> None:
+        """Ask what waits for its punch.
+
+        Raises:
+            LedgerUnavailable: It cannot be asked; the last answer stands.
+        """
+        self._dead = await ledger.measure_dead()
+
+    def fit_fast_tier(self, policy: Policy, *, now: float) -> None:
+        """Let the fast tier have the room that its volumes have.
+
+        Args:
+            policy: Says how much of what is not there is remembered.
+            now: On a clock that never goes back, seconds.
+        """
+        sizes = self._sizes
+        sizes.append((now, self._fast.used_bytes + self._free_bytes(self._order[0])))
+        while sizes[0][0] < now - MINUTE_S:
+            sizes.popleft()
+        total = max(size for _, size in sizes)
         ghosts = [rule.action.ghost for rule in policy.rules if isinstance(rule.action, Promote)]
         ghost = max(ghosts, default=0.0)
         self._fast.resize(total_bytes=max(total, 1), ghost_bytes=int(ghost * total))
@@ -174,7 +199,7 @@ class TierGauges:
         free = self._free_bytes(name)
         is_fast = name == self._order[0]
         if is_fast:
-            used, total = self._fast.used_bytes, self._fast.used_bytes + free
+            used, total = self._fast.used_bytes, self._fast.total_bytes
         else:
             total = sum(self._room_total(volume_id) for volume_id in self.volumes_of()[name])
             used = max(total - free, 0)
@@ -196,7 +221,9 @@ class TierGauges:
 
     def _free_bytes(self, tier: str) -> int:
         return sum(
-            self._store.room(volume.volume_id).free_bytes + open_tail_bytes(volume)
+            self._store.room(volume.volume_id).free_bytes
+            + open_tail_bytes(volume)
+            + self._dead.get(volume.volume_id, 0)
             for volume in self._store.volumes
             if volume.tier == tier
         )

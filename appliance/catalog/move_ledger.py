@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from appliance.catalog import moves, settings
+from appliance.catalog import moves, reclaim, settings
 from appliance.catalog.ledger_units import LedgerUnits
 
 if TYPE_CHECKING:
@@ -65,6 +65,10 @@ class SqlMoveLedger:
         return await self._catalog.read(
             partial(moves.list_moves, body_id=body_id, page_index=page_index, limit=limit)
         )
+
+    async def measure_dead(self) -> Mapping[VolumeId, int]:
+        """See `MoveLedger`."""
+        return await self._catalog.read(reclaim.measure_dead)
 
     async def prune_moves(self, *, before_us: int, limit: int) -> int:
         """See `MoveLedger`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Integer, bindparam, delete, exists, insert, or_, select, union_all
+from sqlalchemy import Integer, bindparam, delete, exists, func, insert, or_, select, union_all
 
 from appliance.catalog import tables
 from hal.records import BodyId, Extent, SegmentId, VolumeId
@@ -31,6 +31,7 @@ __all__ = [
     "list_dead_bodies",
     "list_dead_extents",
     "list_segment_extents",
+    "measure_dead",
 ]
 
 _b = tables.bodies.c
@@ -64,6 +65,7 @@ _LIST_DEAD_EXTENTS = (
     .order_by(_d.dead_id)
     .limit(bindparam("row_limit", type_=Integer))
 )
+_MEASURE_DEAD = select(_d.volume_id, func.sum(_d.record_bytes)).group_by(_d.volume_id)
 _FORGET_EXTENT = delete(tables.dead_extents).where(_d.dead_id == bindparam("dead"))
 _in_segment = union_all(
     *(
@@ -152,6 +154,12 @@ def list_dead_extents(
         )
         for row in found
     ]
+
+
+def measure_dead(connection: Connection) -> dict[VolumeId, int]:
+    """Bytes of dead extents by volume."""
+    found = connection.execute(_MEASURE_DEAD)
+    return {VolumeId(row[0]): int(row[1]) for row in found}
 
 
 def forget_dead_extents(connection: Connection, *, dead_ids: Iterable[int]) -> None:

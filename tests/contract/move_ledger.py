@@ -145,6 +145,15 @@ class MoveLedgerContract:
         assert (await load(ledger, page)).shadow == place(4, volume_id=VolumeId(3))
         assert await bench.list_dead_extents() == [(page.extent, 2), (place(1), 4)]
 
+    async def test_what_waits_for_its_punch_is_measured_by_volume(self, bench: MoveBench) -> None:
+        [page] = await bench.make_body(1)
+        assert not await bench.ledger.measure_dead()
+
+        await bench.ledger.flip([demote(page, place(1))], at_us=5)
+
+        waiting = {page.extent.volume_id: page.extent.length_bytes}
+        assert await bench.ledger.measure_dead() == waiting
+
     async def test_both_places_left_are_dead(self, bench: MoveBench) -> None:
         [page] = await bench.make_body(1)
         await bench.ledger.flip([premigrate(page, place(1))], at_us=1)

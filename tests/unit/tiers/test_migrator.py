@@ -233,8 +233,9 @@ async def test_a_full_tier_is_drained_to_its_low_mark_coldest_first(
     assert 0.2 < ssd.state.share <= 0.5
     assert hdd.state.used_bytes > 0
     assert {places[old.index(page)][0] for page in hot} == {"ssd"}
+    # To the low mark and no further, although what has left is not punched here.
     sunk = sum(tier == "hdd" for tier, _ in places)
-    assert sunk >= 12
+    assert 16 <= sunk <= 19
 
 
 async def test_what_would_leave_next_is_copied_in_advance(
