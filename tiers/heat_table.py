@@ -296,9 +296,9 @@ class HeatTable:
 
     def take_changed(self) -> list[int]:
         """The numbers of the chunks that were changed since the last call, ascending."""
-        changed = sorted(self._changed)
-        self._changed.clear()
-        return changed
+        # Exchanged, not cleared: what a fold in another thread names meanwhile is for the next call.
+        changed, self._changed = self._changed, set()
+        return sorted(changed)
 
     def note_unsaved(self, number: int) -> None:
         """Name a chunk among the changed ones again, because keeping it failed."""
