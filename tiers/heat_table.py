@@ -296,7 +296,7 @@ class HeatTable:
 
     def take_changed(self) -> list[int]:
         """The numbers of the chunks that were changed since the last call, ascending."""
-        # Exchanged, not cleared: what a fold in another thread names meanwhile is for the next call.
+        # Exchanged, not cleared: what another thread folds meanwhile is for the next call.
         changed, self._changed = self._changed, set()
         return sorted(changed)
 
