@@ -134,7 +134,13 @@ class Migrator:
             on_unsure=self.residency.note_unsure,
         )
         self._promotions = PromotionDesk(fast, source=self._slow_name, target=self._fast_name)
-        self._sinks = SinkDesk(fast, ledger, describe=self.describe)
+        self._sinks = SinkDesk(
+            fast,
+            ledger,
+            tier=self._fast_name,
+            describe=self.describe,
+            on_elsewhere=self.residency.adopt,
+        )
         self._drains = VolumeEmptier(
             store, ledger, mover, may_move=self.work.wait, on_done=self.residency.note_outcomes
         )

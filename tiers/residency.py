@@ -101,7 +101,7 @@ class Residency:
                 place = place_behind(found[-1].page.extent)
                 for movable in found:
                     if movable.page.page_id not in self._fast:
-                        self._adopt(movable)
+                        self.adopt(movable)
         if not self.is_loaded:
             least_bytes = max(self._fast.total_bytes // BREAKER_SHARE, 1)
             self.breaker = Breaker(half_life_s=DAY_S, least_bytes=least_bytes)
@@ -151,12 +151,13 @@ class Residency:
             self._unsure.discard(page_id)
             movable = found.get(page_id)
             if movable is not None:
-                self._adopt(movable)
+                self.adopt(movable)
             elif page_id in self._fast:
                 # It is dead: the reclaimer frees it, and says so.
                 self._fast.mark_in_flight(page_id, is_in_flight=False)
 
-    def _adopt(self, movable: MovablePage) -> None:
+    def adopt(self, movable: MovablePage) -> None:
+        """Take a page for what the catalog says it is."""
         page = movable.page
         is_fast = self._is_fast(page.extent.volume_id)
         if is_fast and page.page_id not in self._fast:

@@ -78,8 +78,11 @@ class SinkDesk:
 
     Args:
         fast: Its pages.
+        tier: Its name.
         ledger: What the catalog knows of them.
         describe: Pages with their heat, see `TieringControl.describe`.
+        on_elsewhere: Told of a page that lies on another tier than it was known to: healed by the
+            scrub, say.
     """
 
     def __init__(
@@ -87,11 +90,15 @@ class SinkDesk:
         fast: FastTier,
         ledger: MoveLedger,
         *,
+        tier: str,
         describe: Callable[[Sequence[MovablePage]], Sequence[Candidate]],
+        on_elsewhere: Callable[[MovablePage], None],
     ) -> None:
         self._fast = fast
+        self._tier = tier
         self._ledger = ledger
         self._describe = describe
+        self._on_elsewhere = on_elsewhere
         self._held: list[tuple[float, PageId]] = []
 
     @property
@@ -124,7 +131,13 @@ class SinkDesk:
             return ()
         found = await self._ledger.find_pages(window)
         self._hold((page for page in window if page not in found), until=situation.now + HOLD_S)
-        candidates = self._describe(list(found.values()))
+        described = zip(found.values(), self._describe(list(found.values())), strict=True)
+        candidates: list[Candidate] = []
+        for movable, candidate in described:
+            if candidate.tier == self._tier:
+                candidates.append(candidate)
+            else:
+                self._on_elsewhere(movable)
         planner = Planner(situation, moves_max=WINDOW_PAGES)
         planner.feed(candidates)
         plan = planner.finish()

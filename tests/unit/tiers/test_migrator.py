@@ -373,6 +373,21 @@ async def test_nothing_rises_where_no_room_can_be_made(
     assert server.migrator.statistics().obstacles == 0, "it was not even tried"
 
 
+async def test_a_page_that_somebody_else_moved_is_known_where_it_is(
+    start: Start, autojump_clock: MockClock
+) -> None:
+    """The scrub heals a bad page of the fast tier by its copy below, and tells nobody here."""
+    server = await start(default_policy())
+    pages = [(await server.put(FULL))[0] for _ in range(3)]
+    await server.settle()
+    await server.bench.move(pages)
+
+    server.obey(marks(0.02, 0.01))
+    await server.settle()
+
+    assert server.migrator.status().tiers[0].state.used_bytes == 0
+
+
 async def test_deleted_pages_are_forgotten(start: Start, autojump_clock: MockClock) -> None:
     server = await start(default_policy())
     pages = await server.put(FULL, 4096)
