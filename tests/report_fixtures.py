@@ -18,7 +18,7 @@ from tiers.report_columns import DIMENSIONS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tiers.report import Cut
+    from tiers.report_facts import Cut
 
 __all__ = ["StandingReports"]
 

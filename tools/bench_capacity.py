@@ -32,7 +32,7 @@ from appliance.catalog.capacity_sums import sum_manifests, sum_pages, sum_shadow
 from appliance.catalog.connections import parse_url
 from appliance.catalog.engine import Catalog
 from hal.records import FileMap, SegmentId, VolumeId
-from tiers.report import Cut
+from tiers.report_facts import Cut
 from tiers.segment_balance import balance_segment
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from appliance.admin.units import load_bucket, load_tenant
 from appliance.admin.views import format_us
 from appliance.catalog.capacity_history import find_sampled_span, month_of
 from appliance.catalog.usage_months import find_counting_since, list_stored_use, load_month_use
-from tiers.report import Cut, TooManyGroups
+from tiers.report import TooManyGroups
 from tiers.report_columns import DIMENSIONS
+from tiers.report_facts import Cut
 
 if TYPE_CHECKING:
     from appliance.admin.routes import Call

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tenants.records import QuotaLimits, Tenant
     from tiers.plan_desk import PlanDesk
     from tiers.ports import MoveLedger
-    from tiers.report import Cut
+    from tiers.report_facts import Cut
     from tiers.tiering_views import TieringControl
     from tiers.volume_scrub import VolumeScrubStatus
 

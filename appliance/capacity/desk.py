@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from appliance.capacity.table_heat import TableHeat
     from appliance.http.asgi import RequestRecord
     from appliance.metrics import Metrics
-    from tiers.report import Cut
+    from tiers.report_facts import Cut
 
 __all__ = ["CapacityDesk"]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from appliance.clock import Clock
     from tiers.heat_view import HeatView
     from tiers.page_store import PageStore
-    from tiers.report import Cut
+    from tiers.report_facts import Cut
 
 __all__ = ["CapacityReporter", "measure_rooms"]
 

@@ -12,7 +12,7 @@ from tiers.report_columns import COLUMNS, DECILES, IDLE_DAYS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tiers.report import GroupKey
+    from tiers.report_facts import GroupKey
 
 __all__ = ["RowNames", "add_rows", "make_rows", "pivot_rows"]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from appliance.catalog.unit import Connection
     from tiers.heat_view import HeatView
-    from tiers.report import Cut
+    from tiers.report_facts import Cut
 
     Read = Callable[[Callable[[Connection], "_Slice"]], Awaitable["_Slice"]]
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from appliance.catalog import tables
-from tiers.report import PING_PONG_S, BodyFact, BodyUse, MoveFact, PageFact, Role, Use
+from tiers.report_facts import PING_PONG_S, BodyFact, BodyUse, MoveFact, PageFact, Role, Use
 from tiers.segment_balance import ExtentRole, NamedExtent
 
 if TYPE_CHECKING:

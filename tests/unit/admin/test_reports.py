@@ -15,7 +15,7 @@ from appliance.catalog.capacity_history import (
 from appliance.catalog.tenants import find_tenant
 from appliance.catalog.usage_months import MonthUse, add_month_use, begin_counting
 from tests.report_fixtures import StandingReports
-from tiers.report import Cut
+from tiers.report_facts import Cut
 
 if TYPE_CHECKING:
     from appliance.catalog.unit import Connection

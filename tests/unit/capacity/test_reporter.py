@@ -12,7 +12,7 @@ from appliance.capacity.reporter import CapacityReporter
 from appliance.storage import TIER_ORDER
 from hal.errors import DeviceError
 from tests.unit.fsck.stores import OpenStore, Store, make_store
-from tiers.report import Cut
+from tiers.report_facts import Cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,9 @@ from dataclasses import asdict
 
 from appliance.admin.report_documents import CapacityRow
 from appliance.capacity.rows import RowNames, add_rows, make_rows, pivot_rows
-from tiers.report import GroupKey, Tally
+from tiers.report import Tally
 from tiers.report_columns import COLUMNS
+from tiers.report_facts import GroupKey
 
 NAMES = RowNames(
     tenants={1: "acme"}, buckets={5: (1, "data")}, tiers={1: "ssd", 2: "hdd", 3: "hdd"}

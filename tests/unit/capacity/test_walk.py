@@ -13,7 +13,7 @@ from appliance.catalog.reclaim import add_dead_extents
 from hal.records import Extent, SegmentId, VolumeId
 from tests.catalog_fixtures import open_desk, sqlite_url
 from tests.unit.capacity.stores import catalog_template
-from tiers.report import Cut
+from tiers.report_facts import Cut
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from pyarrow import parquet
 
-from tiers.report import Cut
 from tiers.report_columns import COLUMNS
+from tiers.report_facts import Cut
 
 if TYPE_CHECKING:
     from tests.admin_harness import AdminServer

@@ -8,21 +8,17 @@ from array import array
 import pytest
 
 from tiers import report
-from tiers.report import (
-    DAY_US,
+from tiers.report import DAY_US, ReportFold, Tally, TooManyGroups, split_deciles
+from tiers.report_facts import (
     BodyFact,
     BodyUse,
     Cut,
     GroupKey,
     MoveFact,
     PageFact,
-    ReportFold,
     Role,
-    Tally,
-    TooManyGroups,
     Use,
     cut_prefix,
-    split_deciles,
 )
 from tiers.temperature import LEVEL_ZERO, NEVER
 
