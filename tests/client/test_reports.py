@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
@@ -233,3 +235,41 @@ def test_gauges_are_those_of_the_last_sample(filled: ServerProcess) -> None:
     assert 'thermocline_capacity_total_bytes{tier="ssd"}' in text
     assert "thermocline_capacity_sampler_samples_total 1.0" in text
     assert "thermocline_capacity_days_until_full" not in text  # one sample tells nothing
+
+
+def test_a_busy_server_is_never_said_to_be_damaged(tmp_path: Path) -> None:
+    settings = {
+        **SETTINGS,
+        "THERMOCLINE_RECLAIM_GRACE_S": "1",
+        "THERMOCLINE_RECLAIM_INTERVAL_S": "1",
+    }
+    made = ServerProcess(tmp_path, settings=settings, init_options=["--segment-bytes", "16MiB"])
+    with running(made) as server:
+        access = Access(server=server, tenant=server.create_tenant("acme"))
+        is_over = threading.Event()
+
+        def write() -> None:
+            with access.open_s3() as client:
+                client.create_bucket(Bucket="busy")
+                for number in itertools.count():
+                    if is_over.is_set():
+                        return
+                    key = str(number % 7)
+                    client.put_object(Bucket="busy", Key=key, Body=bytes(300_000 * (number % 5)))
+                    if number % 3 == 0:
+                        client.delete_object(Bucket="busy", Key=key)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            found = [report(server) for _ in range(8)]
+        finally:
+            is_over.set()
+            writer.join()
+        check_balance(server, report(server))
+
+    for each in found:
+        for volume in each.volumes:
+            assert volume.difference_bytes == volume.fault_bytes == 0
+            assert not volume.failure
+    assert any(each.total.physical_bytes for each in found)
