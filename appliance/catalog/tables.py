@@ -364,7 +364,7 @@ dead_extents = Table(
     sqlite_autoincrement=True,
 )
 
-# The journal of moves: for people, reports, and the look at what was moved last after an unclean end.
+# The journal of moves: for people, reports, and the look at what moved last after an unclean end.
 # No page depends on it, and it is pruned by age.
 page_moves = Table(
     "page_moves",
