@@ -299,7 +299,7 @@ class _Found:
 
 def _judge_start(world: World, promised: Mapping[str, KeyState]) -> _Found:
     # Nothing else is under way, and a change of thread costs more than its work.
-    with threads_in_place():
+    with threads_in_place(has_turns=False):
         return trio.run(partial(_start_and_read, world, promised))
 
 

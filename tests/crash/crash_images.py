@@ -304,7 +304,7 @@ def _check_images(
                 else:
                     sweeps = number % SWEEP_EVERY == 0
                     # Nothing else is under way, and a change of thread costs more than its work.
-                    with threads_in_place():
+                    with threads_in_place(has_turns=False):
                         report.objects_read += trio.run(
                             partial(_check_in_process, logged, promised, contents, sweeps=sweeps)
                         )

@@ -194,7 +194,7 @@ class Machine(RuleBasedStateMachine):
             cls._make_home = staticmethod(
                 lambda _directory: MemoryHome(shelf.image, shelf.database)
             )
-        resources.enter_context(threads_in_place())
+        resources.enter_context(threads_in_place(has_turns=False))
         cls.loop = resources.enter_context(SteppedLoop())
 
     def destroy(self) -> None:

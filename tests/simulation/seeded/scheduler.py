@@ -48,10 +48,15 @@ def _seeded_schedule(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def threads_in_place() -> Iterator[None]:
-    """Until its end, what would be run in a thread is run where it is asked for."""
+def threads_in_place(*, has_turns: bool = True) -> Iterator[None]:
+    """Until its end, what would be run in a thread is run where it is asked for.
+
+    Args:
+        has_turns: Whether other tasks get a turn before and after, as they would beside a thread.
+            Where only one request is under way there is nobody to have it.
+    """
     threaded = trio.to_thread.run_sync
-    trio.to_thread.run_sync = _run_in_place  # type: ignore[assignment]
+    trio.to_thread.run_sync = _run_in_place if has_turns else _run_at_once  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -73,3 +78,13 @@ async def _run_in_place(
         result = function(*arguments)
         await trio.lowlevel.cancel_shielded_checkpoint()
         return result
+
+
+async def _run_at_once(
+    function: Callable[[*Ts], T],
+    *arguments: *Ts,
+    limiter: trio.CapacityLimiter | None = None,
+    abandon_on_cancel: bool = False,  # it is over before anybody could
+) -> T:
+    assert limiter is not None, "every thread of the product has a named limiter"
+    return function(*arguments)
