@@ -14,7 +14,6 @@ Where only one tier has volumes it has nothing to decide, and only takes notes.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,17 +22,18 @@ import trio
 from tiers.errors import LedgerUnavailable
 from tiers.migrator_status import count_actions, count_migrator, describe_status
 from tiers.move_work import MoveWork
+from tiers.page_gauges import PageGauges
 from tiers.plan_desk import PlanDesk
-from tiers.plan_records import Candidate, Situation
-from tiers.promotions import PromotionDesk
+from tiers.plan_records import Situation
+from tiers.policy import Demote
+from tiers.promotions import PromotionDesk, open_promotion
 from tiers.records import PageId
 from tiers.residency import Residency
 from tiers.sinks import SinkDesk, find_wanted
 from tiers.surveyor import Surveyor
-from tiers.temperature import decode_level
 from tiers.tier_gauges import TierGauges
-from tiers.tiering_views import PageHeat
 from tiers.volume_emptier import VolumeEmptier
+from tiers.weight_tuning import WeightTuning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -48,12 +48,13 @@ if TYPE_CHECKING:
     from tiers.mover import Mover
     from tiers.page_store import PageStore
     from tiers.plan_desk import Policies
-    from tiers.plan_records import MoveRun
+    from tiers.plan_records import Candidate, MoveRun
     from tiers.policy import Policy
     from tiers.ports import MoveLedger
     from tiers.records import StoredPage
+    from tiers.temperature import Lots
     from tiers.throttle import MoveThrottle
-    from tiers.tiering_views import PlanProgress, TieringStatus
+    from tiers.tiering_views import PageHeat, PlanProgress, TieringStatus
 
 __all__ = ["Migrator", "MigratorParts"]
 
@@ -79,6 +80,7 @@ class MigratorParts:
         recorder: What was read and written.
         fast: Pages of the fast tier, empty at first.
         heat_time: Heat's clock.
+        lots: For the rounding of heat.
     """
 
     store: PageStore
@@ -88,6 +90,7 @@ class MigratorParts:
     recorder: AccessRecorder
     fast: FastTier
     heat_time: HeatTime
+    lots: Lots
 
 
 class Migrator:
@@ -133,12 +136,16 @@ class Migrator:
             on_done=self.residency.note_outcomes,
             on_unsure=self.residency.note_unsure,
         )
+        self._pages = PageGauges(
+            fast, self.gauges, fast_tier=self._fast_name, heat_time=parts.heat_time, now_s=now_s
+        )
+        self._tuning = WeightTuning(fast, lots=parts.lots)
         self._promotions = PromotionDesk(fast, source=self._slow_name, target=self._fast_name)
         self._sinks = SinkDesk(
             fast,
             ledger,
             tier=self._fast_name,
-            describe=self.describe,
+            describe=self._pages.describe,
             on_elsewhere=self.residency.adopt,
         )
         self._drains = VolumeEmptier(
@@ -195,6 +202,7 @@ class Migrator:
         self._take_accesses(policies)
         if not self.residency.is_loaded or not self._has_two_tiers():
             return
+        self._follow_traffic(policies.policy)
         await self.gauges.measure_dead(self._ledger)
         await self.residency.ask_again()
         self._sinks.let_go(self._now_s())
@@ -230,6 +238,8 @@ class Migrator:
         self._fast.fold_reads(self._heat_time.translate(taken.hits.accesses))
         self._note_misses(taken.misses, policies)
         self._fast.visit(min(VISITS_PER_READ * reads, VISITS_PER_TICK_MAX))
+        for noted in (taken.hits, taken.misses):
+            self._tuning.note(noted, now=self._now_s())
 
     def _note_misses(self, misses: NotedReads, policies: Policies) -> None:
         now = self._now_s()
@@ -280,6 +290,17 @@ class Migrator:
             self._sinks.let_go(self._now_s(), is_all=True)
             self._surveyor.hurry()
         return policies
+
+    def _follow_traffic(self, policy: Policy) -> None:
+        """Tune for the tier as it is, by the rules that most pages go by."""
+        demotes = [rule.action for rule in policy.rules if isinstance(rule.action, Demote)]
+        used = sum(state.used_bytes for state in self.situate(policy, lambda _: policy).tiers)
+        share = used / max(self._fast.used_bytes, 1)
+        self._tuning.follow(
+            open_promotion(policy, source=self._slow_name, target=self._fast_name),
+            next((one for one in demotes if one.source == self._fast_name), None),
+            pages=len(self._fast) * share,
+        )
 
     # --- what shall happen
 
@@ -391,46 +412,11 @@ class Migrator:
 
     def describe(self, pages: Sequence[MovablePage]) -> Sequence[Candidate]:
         """See `TieringControl.describe`."""
-        now = self._now_s()
-        return [self._describe(movable, now) for movable in pages]
-
-    def _describe(self, movable: MovablePage, now: float) -> Candidate:
-        page = movable.page
-        resident = self._fast.find_resident(page.page_id, now)
-        facts = (
-            self._fast.promotion_facts(page.page_id, page.extent.length_bytes, now)
-            if resident is None
-            else None
-        )
-        return Candidate(
-            page_id=page.page_id,
-            page_index=page.page_index,
-            tier=self.gauges.tier_of(page.extent.volume_id),
-            size_bytes=page.extent.length_bytes,
-            owner=movable.owner,
-            priority=resident.priority if resident else facts.priority if facts else -math.inf,
-            shadow_tier=(self.gauges.tier_of(movable.shadow.volume_id) if movable.shadow else None),
-            arrived_at=resident.arrived_at if resident else None,
-            demoted_at=facts.demoted_at if facts else None,
-            moves_today=self._fast.count_copies(page.page_id, now),
-            is_in_flight=bool(resident and resident.is_in_flight)
-            or page.page_id in self.work.queue,
-        )
+        return self._pages.describe(pages)
 
     def gauge(self, page: Candidate) -> PageHeat:
         """See `TieringControl.gauge`."""
-        heat = self._fast.heat
-        level = decode_level(heat.level(page.page_id))
-        position = heat.scale.position(self._heat_time.now)
-        now = self._now_s()
-        is_fast = page.tier == self._fast_name
-        return PageHeat(
-            heat=math.exp2(level - position) if level > -math.inf else 0.0,
-            percentile=self._fast.percentile_of(page.priority),
-            as_read=(
-                None if is_fast else self._fast.preview_miss(page.page_id, page.size_bytes, now=now)
-            ),
-        )
+        return self._pages.gauge(page)
 
     async def submit(self, runs: Sequence[MoveRun], plan_id: str) -> None:
         """See `MoveRunner.submit`."""

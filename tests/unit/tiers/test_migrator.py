@@ -156,6 +156,7 @@ def make_server(bench: MoverBench, policy: Policy) -> Server:
         recorder=recorder,
         fast=fast,
         heat_time=HeatTime(fast, reads=0, seconds=NOW, monotonic=trio.current_time),
+        lots=lots,
     )
     first = Policies(policy=policy, overlays={}, digest=b"", is_active=True)
     server = Server(bench, recorder, first, wall)
