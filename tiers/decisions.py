@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tiers.policy import Demote, Promote, Thresholds
 
 __all__ = [
+    "COPYING_ACTIONS",
     "FIRST_TOUCH_DISCOUNT",
     "MOVES_PER_DAY_MAX",
     "Action",
@@ -73,6 +74,10 @@ class Action(enum.StrEnum):
     HEAL = "heal"
     """A bad copy is given up in favour of the good one."""
     STAY = "stay"
+
+
+COPYING_ACTIONS = (Action.PROMOTE, Action.DEMOTE, Action.PREMIGRATE, Action.DRAIN)
+"""Those that write a record."""
 
 
 class Reason(enum.StrEnum):

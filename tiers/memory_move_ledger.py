@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tiers.decisions import COPYING_ACTIONS
 from tiers.move_records import MovablePage, PageOwner
 from tiers.scrub_records import ScrubPlace
 
@@ -136,6 +137,15 @@ class MemoryMoveLedger:
         sums: Counter[VolumeId] = Counter()
         for extent, _ in self._dead_extents:
             sums[extent.volume_id] += extent.length_bytes
+        return sums
+
+    async def measure_copied(self, *, since_us: int) -> Mapping[VolumeId, int]:
+        """See `MoveLedger`."""
+        await trio.lowlevel.checkpoint()
+        sums: Counter[VolumeId] = Counter()
+        for move in self._moves:
+            if move.at_us >= since_us and move.entry.action in COPYING_ACTIONS:
+                sums[move.to_volume] += move.record_bytes
         return sums
 
     async def prune_moves(self, *, before_us: int, limit: int) -> int:

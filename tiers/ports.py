@@ -286,6 +286,10 @@ class MoveLedger(Protocol):
         """Bytes that wait for their punch because a page left them, by volume."""
         ...
 
+    async def measure_copied(self, *, since_us: int) -> Mapping[VolumeId, int]:
+        """Bytes that moves have copied to each volume since a moment, as the journal has it."""
+        ...
+
     async def prune_moves(self, *, before_us: int, limit: int) -> int:
         """Forget moves of before a moment, oldest first; how many."""
         ...

@@ -87,6 +87,7 @@ class Residency:
             await self._load()
 
     async def _load(self) -> None:
+        await self._load_written()
         for volume_id in self._gauges.volumes_of().get(self._fast_name, []):
             place = FIRST_PLACE
             while True:
@@ -107,6 +108,20 @@ class Residency:
             self.breaker = Breaker(half_life_s=DAY_S, least_bytes=least_bytes)
             self._fast.replan()
         self.is_loaded = True
+
+    async def _load_written(self) -> None:
+        """What earlier starts wrote today counts against the budget of the day."""
+        now = self._now_s()
+        while not self.is_loaded:
+            try:
+                copied = await self._ledger.measure_copied(since_us=round((now - DAY_S) * 1e6))
+            except LedgerUnavailable as error:
+                self._trouble = str(error)
+                await trio.sleep(RETRY_S)
+                continue
+            for volume_id, size_bytes in copied.items():
+                self._gauges.written.note(self._gauges.tier_of(volume_id), size_bytes, now)
+            return
 
     def note_freed(self, pages: Iterable[StoredPage]) -> None:
         """Pages are gone: their rows are removed."""

@@ -70,6 +70,10 @@ class SqlMoveLedger:
         """See `MoveLedger`."""
         return await self._catalog.read(reclaim.measure_dead)
 
+    async def measure_copied(self, *, since_us: int) -> Mapping[VolumeId, int]:
+        """See `MoveLedger`."""
+        return await self._catalog.read(partial(moves.measure_copied, since_us=since_us))
+
     async def prune_moves(self, *, before_us: int, limit: int) -> int:
         """See `MoveLedger`."""
         return await self._catalog.commit(

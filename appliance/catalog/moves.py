@@ -26,6 +26,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     insert,
     select,
     tuple_,
@@ -36,7 +37,7 @@ from appliance.catalog import tables
 from appliance.catalog.page_owners import IDS_PER_STATEMENT, find_owners
 from appliance.catalog.reclaim import add_dead_extents
 from hal.records import BodyId, Extent, SegmentId, VolumeId
-from tiers.decisions import Action
+from tiers.decisions import COPYING_ACTIONS, Action
 from tiers.move_records import MovablePage, MoveEntry, PageMove
 from tiers.records import PageId, StoredPage
 
@@ -170,6 +171,11 @@ _LIST_MOVES = (
 _OLD_MOVES = (
     select(_m.move_id).where(_m.at_us < bindparam("before")).order_by(_m.at_us).limit(_ROW_LIMIT)
 )
+_MEASURE_COPIED = (
+    select(_m.to_volume, func.sum(_m.record_bytes))
+    .where(_m.at_us >= bindparam("since"), _m.action.in_([one.value for one in COPYING_ACTIONS]))
+    .group_by(_m.to_volume)
+)
 _PRUNE_MOVES = delete(tables.page_moves).where(_m.move_id.in_(_OLD_MOVES))
 
 _PageKey = tuple[BodyId, int]
@@ -272,6 +278,12 @@ def list_moves(
         )
         for row in found
     ]
+
+
+def measure_copied(connection: Connection, *, since_us: int) -> dict[VolumeId, int]:
+    """Bytes that moves have copied to each volume since a moment."""
+    found = connection.execute(_MEASURE_COPIED, {"since": since_us})
+    return {VolumeId(row[0]): int(row[1]) for row in found}
 
 
 def prune_moves(connection: Connection, *, before_us: int, limit: int) -> int:

@@ -154,6 +154,16 @@ class MoveLedgerContract:
         waiting = {page.extent.volume_id: page.extent.length_bytes}
         assert await bench.ledger.measure_dead() == waiting
 
+    async def test_what_was_copied_is_measured_by_target_and_time(self, bench: MoveBench) -> None:
+        [first, second] = await bench.make_body(2)
+        await bench.ledger.flip([demote(first, place(1))], at_us=5)
+        await bench.ledger.flip([premigrate(second, place(2))], at_us=9)
+
+        lengths = first.extent.length_bytes, second.extent.length_bytes
+        assert await bench.ledger.measure_copied(since_us=5) == {SLOW: sum(lengths)}
+        assert await bench.ledger.measure_copied(since_us=9) == {SLOW: second.extent.length_bytes}
+        assert not await bench.ledger.measure_copied(since_us=10)
+
     async def test_both_places_left_are_dead(self, bench: MoveBench) -> None:
         [page] = await bench.make_body(1)
         await bench.ledger.flip([premigrate(page, place(1))], at_us=1)
