@@ -88,9 +88,6 @@ def _spread(
     if jobs == 1 or len(seeds) == 1:
         yield from map(play, seeds)
         return
-    # A shell starts what runs in the background with SIGINT ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
     resources.callback(pool.shutdown, cancel_futures=True)
     waiting = iter(seeds)
@@ -125,4 +122,7 @@ def _explain(number: int, steps: int, failed: str) -> str:
 
 
 if __name__ == "__main__":
+    # A shell starts what runs in the background with SIGINT ignored.
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, signal.default_int_handler)
     raise SystemExit(main())
