@@ -69,7 +69,7 @@ def parse_overlay(data: bytes, *, tenant: str, base: Policy, file: str = "overla
         check_rules(together, tiers, _OwnFaults(faults, together, len(narrowed)), tier_bytes=None)
     if faults.faults:
         raise PolicyInvalid(file, faults.faults)
-    return replace(base, budget=budget, rules=tuple(together))
+    return replace(base, budget=budget, rules=(*_guard(narrowed, base, tenant), *base.rules))
 
 
 class _OwnFaults:
@@ -146,6 +146,39 @@ def _confine(number: int, rule: Rule, tenant: str, base: Policy, faults: FaultLi
     for key, why in _iter_widenings(own, base):
         faults.refuse(("rule", number, key), why, at_value=True)
     return own
+
+
+def _guard(rules: Sequence[Rule], base: Policy, tenant: str) -> Iterator[Rule]:
+    """The overlay's rules, each behind those of the policy that keep what it would move.
+
+    An overlay's rules come first, and would otherwise move what the policy asks to be left alone.
+    What stands behind the policy's own rule of that kind is not asked there either.
+    """
+    guarding: set[str] = set()
+    for rule in rules:
+        for keeper in _iter_keepers(rule, base):
+            if keeper.id not in guarding:
+                guarding.add(keeper.id)
+                yield replace(keeper, filter=replace(keeper.filter, tenant=tenant))
+        yield rule
+
+
+def _iter_keepers(rule: Rule, base: Policy) -> Iterator[Rule]:
+    if not isinstance(rule.action, Promote | Demote):
+        return
+    for other in base.rules:
+        if isinstance(other.action, type(rule.action)) and other.filter.covers(rule.filter):
+            return
+        match other.action:
+            case Exclude() | Managed():
+                keeps = True
+            case Pin(tier=tier):
+                # A pin to the fast tier may be given up, and brings up what is below by itself.
+                keeps = tier != base.tiers[0].name
+            case _:
+                keeps = False
+        if keeps and not other.filter.excludes(rule.filter):
+            yield other
 
 
 def _iter_widenings(rule: Rule, base: Policy) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.tiers.policies import FULL
@@ -163,3 +165,18 @@ def test_a_pin_within_the_policys_own_is_narrow() -> None:
     made = parse_overlay(text.encode(), tenant="acme", base=BASE)
 
     assert [rule.id for rule in made.rules[:2]] == ["a", "b"]
+
+
+def test_what_the_policy_keeps_where_it_is_an_overlay_does_not_move() -> None:
+    up = MOVE_UP + "insertion_threshold = 3\nstop_above = 0.88\nhysteresis = 1.0\n"
+    marks = "threshold = { high = 0.8, low = 0.7, premigrate = 0.6 }\n"
+    text = VERSION + up + MOVE_DOWN.replace("mine", "down") + marks
+    made = parse_overlay(text.encode(), tenant="acme", base=BASE)
+
+    kept = RuleFacts(tier="hdd", tenant="acme", key="tmp/a", object_bytes=8 << 20)
+    free = RuleFacts(tier="hdd", tenant="acme", key="a", object_bytes=8 << 20)
+
+    assert evaluate(made, kept).rise.id == "tmp"
+    assert evaluate(made, replace(kept, tier="ssd")).sink.id == "tmp"
+    assert evaluate(made, free).rise.id == "mine"
+    assert evaluate(made, replace(free, tier="ssd")).sink.id == "down"
