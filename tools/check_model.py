@@ -4,7 +4,8 @@
     python -m tools.check_model --seed 7 --runs 25           one batch again; a failure is shortened
 
 A divergence ends the run with exit code 1, the history that shows it, and the seed of its batch.
-The work is spread over the machine's cores; SIGINT and SIGTERM end it with what was counted so far.
+The work is spread over the machine's cores; SIGINT and SIGTERM end it with what was counted so far,
+and exit code 1 likewise.
 """
 
 from __future__ import annotations
@@ -78,17 +79,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{time.monotonic() - began:,.0f} s: {'1 divergence' if failure else '0 divergences'}",
         flush=True,
     )
-    return 1 if failure else 0
+    return 1 if failure or total.runs < options.runs else 0
 
 
 def _spread(
     play: Callable[[int], Outcome], seeds: range, jobs: int, resources: ExitStack
 ) -> Iterator[Outcome]:
     """The outcomes, as they come in."""
-    if jobs == 1 or len(seeds) == 1:
+    if len(seeds) == 1:
         yield from map(play, seeds)
         return
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_interrupts)
     resources.callback(pool.shutdown, cancel_futures=True)
     waiting = iter(seeds)
     # One more than there are processes: none waits, and little is thrown away at the end.
@@ -100,6 +102,11 @@ def _spread(
         running |= {pool.submit(play, number) for number in itertools.islice(waiting, len(done))}
         for future in done:
             yield future.result()
+
+
+def _leave_interrupts() -> None:
+    """The terminal interrupts every process; the first one ends the run, between two batches."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _play(number: int, *, runs: int, steps: int, first: int, shrinks: bool) -> Outcome:
