@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,33 @@ if TYPE_CHECKING:
 __all__ = ["CLIENTS", "SETTINGS", "World", "make_server", "make_world"]
 
 CLIENTS = 8
+RESTLESS_BYTES = 24 << 20
+RESTLESS = """
+version = 1
+
+[budget]
+hdd_bytes_per_sec = "unlimited"
+ssd_write_bytes_per_sec = "unlimited"
+
+[[rule]]
+id = "demote"
+from_pool = "ssd"
+to_pool = "hdd"
+threshold = {{ high = {high:.9f}, low = {low:.9f}, premigrate = {premigrate:.9f} }}
+min_age = "0s"
+cooling = "0s"
+
+[[rule]]
+id = "promote"
+from_pool = "hdd"
+to_pool = "ssd"
+hysteresis = 0.0
+min_residency = "0s"
+
+[[rule]]
+id = "rest"
+managed = true
+"""
 SETTINGS = {
     "THERMOCLINE_RECLAIM_GRACE_S": "1",
     "THERMOCLINE_RECLAIM_INTERVAL_S": "0.2",
@@ -93,8 +121,20 @@ def make_world(
     seed: int,
     clients: int = CLIENTS,
     mix: Mix | None = None,
+    is_restless: bool = False,
 ) -> World:
-    """A tenant with a bucket on the running server, and its clients."""
+    """A tenant with a bucket on the running server, and its clients.
+
+    Args:
+        server: Running.
+        ledger: Of what is acknowledged.
+        seed: Decides what the clients do.
+        clients: How many.
+        mix: What they do.
+        is_restless: A policy is put in force under which pages move up and down all the time.
+    """
+    if is_restless:
+        _make_restless(server)
     tenant = server.create_tenant(f"t{uuid.uuid4().hex[:8]}")
     bucket = "proof"
     with Wire(server.endpoint, tenant.credentials, bucket) as wire:
@@ -109,3 +149,13 @@ def make_world(
             for index in range(clients)
         ],
     )
+
+
+def _make_restless(server: ServerProcess) -> None:
+    """Pages rise at their first read, and the SSD is drained from some 24 MiB on."""
+    room = os.statvfs(server.directory)
+    share = RESTLESS_BYTES / (room.f_bavail * room.f_frsize)
+    text = RESTLESS.format(high=share, low=share / 2, premigrate=share / 4)
+    file = server.directory / "policy.toml"
+    file.write_text(text)
+    server.command("policy", "apply", str(file))

@@ -8,8 +8,10 @@ answer, the recovery, and that what a crash leaves is collected.
 from __future__ import annotations
 
 import random
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,14 +50,17 @@ class LoopReport:
     objects_read: int = 0
     ready_s: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    moves: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """One line for the log."""
+        moved = ", ".join(f"{count} {action}" for action, count in sorted(self.moves.items()))
         return (
             f"{self.cycles} cycles ({self.startup_kills} killed while starting) in "
             f"{self.seconds:.0f} s: {self.requests} requests, {self.acknowledged} acknowledged, "
             f"{self.unanswered} without answer, {self.objects_read} objects read back; ready again "
-            f"p50 {percentile(self.ready_s, 50):.2f} s, p99 {percentile(self.ready_s, 99):.2f} s"
+            f"p50 {percentile(self.ready_s, 50):.2f} s, p99 {percentile(self.ready_s, 99):.2f} s; "
+            f"pages moved: {moved or 'none'}"
         )
 
 
@@ -63,6 +68,13 @@ def percentile(values: list[float], share: int) -> float:
     """The nearest-rank percentile; 0 of nothing."""
     ordered = sorted(values)
     return ordered[max(-(-len(ordered) * share // 100) - 1, 0)] if ordered else 0.0
+
+
+def count_moves(server: ServerProcess) -> dict[str, int]:
+    """Moves that were committed, by action, as the journal has them."""
+    with closing(sqlite3.connect(server.data_path / "catalog.db")) as catalog:
+        found = catalog.execute("SELECT action, count(*) FROM page_moves GROUP BY action")
+        return {str(action): int(count) for action, count in found}
 
 
 def start_or_die(server: ServerProcess, *, kill_after_s: float) -> bool:
@@ -118,7 +130,7 @@ def run_kill_loop(
     clients: list[Client] = []
     try:
         server.start()
-        world = make_world(server, ledger, seed=seed)
+        world = make_world(server, ledger, seed=seed, is_restless=True)
         clients = world.clients
         for cycle in range(count):
             load_s = chance.uniform(*LOAD_S)
@@ -137,6 +149,7 @@ def run_kill_loop(
                 assert_catalog_is_clean(server)
             ledger.restart()
             report.cycles += 1
+        report.moves = count_moves(server)
         assert_garbage_is_collected(world)
     finally:
         report.requests = sum(client.requests for client in clients)

@@ -41,6 +41,7 @@ class Mix:
         weights: By name of the action.
         keys: How many keys a client uses.
         large_share: Which part of the PUTs has several pages.
+        cold_share: Which part of them asks for the slow tier, to rise from there when it is read.
     """
 
     weights: dict[str, int] = field(
@@ -57,6 +58,10 @@ class Mix:
     large_share: float = 0.06
     small_bytes_max: int = 48 * KIB
     large_bytes_max: int = 9 * MIB
+    cold_share: float = 0.4
+
+
+COLD_CLASS = ("x-amz-storage-class", "STANDARD_IA")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +148,9 @@ class Client:
     def put(self, wire: Wire, key: str, body: bytes) -> Reply:
         """A PUT with its lines in the ledger."""
         content = content_of(body)
-        reply = self._ask(key, content, lambda: wire.ask("PUT", key, body=body))
+        is_cold = self.random.random() < self.mix.cold_share
+        headers = [COLD_CLASS] if is_cold else []
+        reply = self._ask(key, content, lambda: wire.ask("PUT", key, *headers, body=body))
         if reply.is_success:
             assert reply.etag == hashlib.md5(body, usedforsecurity=False).hexdigest()
         return reply
