@@ -195,6 +195,17 @@ _XML: dict[bytes, tuple[Callable[[bytes], object], int]] = {
 }
 _NAMESPACE = b' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
+_XML_WORDS = (
+    *(b"<a>", b"</a>", b"<a/>", b"<Object>", b"</Object>", b"<Key>", b"</Key>", b"<Part>"),
+    *(b"<!---->", b"<!-- -->", b"<?a?>", b"<![CDATA[", b"]]>", b"<![CDATA[]]>", b"&amp;"),
+    *(b"&#65;", b"&#x41;", b"&lt;", b"&a;", b"<!DOCTYPE a>", b'<!ENTITY a "b">', b' a="b"'),
+    *(_NAMESPACE, b' xmlns:a="b"', b"<a:b>", b"\xef\xbb\xbf", b"\xc2\xa0", b' encoding="'),
+    *(b'<?xml version="1.0" encoding="utf-16"?>', b"\n", b"\r\n", b"<", b">", b"<Tag>"),
+)
+# The server parses completed uploads in a thread and hands the document over in slices: meanwhile
+# other requests get their turn, some every 5 ms.
+_PARTS_CPU_MS_MAX = 100.0
+
 
 def _xml_target() -> Target:
     """An input is a letter for the operation and the document."""
@@ -208,11 +219,6 @@ def _xml_target() -> Target:
 
         return judge
 
-    parts = b"".join(
-        b"<Part><PartNumber>%d</PartNumber><ETag>&quot;%032x&quot;</ETag>"
-        b"<ChecksumSHA256>%044d</ChecksumSHA256></Part>" % (number, number, number)
-        for number in range(1, 10_001)
-    )
     keys = b"".join(
         b"<Object><Key>%b%d</Key><VersionId>v</VersionId></Object>" % (b"&#x61;" * 40, number)
         for number in range(1000)
@@ -235,7 +241,6 @@ def _xml_target() -> Target:
             b"d<Delete>" + keys + b"</Delete>",
             b"c<CompleteMultipartUpload%b><Part><ETag>e</ETag><PartNumber> 1 </PartNumber></Part>"
             b"</CompleteMultipartUpload>" % _NAMESPACE,
-            b"c<CompleteMultipartUpload>" + parts + b"</CompleteMultipartUpload>",
             b"t<Tagging><TagSet><Tag><Key>k</Key><Value>v</Value></Tag></TagSet></Tagging>",
             b"v<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>",
             b"l",
@@ -246,15 +251,44 @@ def _xml_target() -> Target:
         ),
         run=run,
         allowed=(S3Error,),
-        words=(
-            *(b"<a>", b"</a>", b"<a/>", b"<Object>", b"</Object>", b"<Key>", b"</Key>", b"<Part>"),
-            *(b"<!---->", b"<!-- -->", b"<?a?>", b"<![CDATA[", b"]]>", b"<![CDATA[]]>", b"&amp;"),
-            *(b"&#65;", b"&#x41;", b"&lt;", b"&a;", b"<!DOCTYPE a>", b'<!ENTITY a "b">', b' a="b"'),
-            *(_NAMESPACE, b' xmlns:a="b"', b"<a:b>", b"\xef\xbb\xbf", b"\xc2\xa0", b' encoding="'),
-            *(b'<?xml version="1.0" encoding="utf-16"?>', b"\n", b"\r\n", b"<", b">", b"<Tag>"),
-        ),
+        words=_XML_WORDS,
         bytes_max=DELETE_XML_BYTES_MAX + 1,
         judge_refusal=judge_s3,
+    )
+
+
+def _xml_parts_target() -> Target:
+    """Completed uploads of up to 10,000 parts, the longest documents there are."""
+
+    def run(data: bytes) -> Callable[[], Hashable]:
+        parts = parse_complete_upload(data)
+
+        def judge() -> Hashable:
+            assert 1 <= len(parts) <= 10_000
+            return (len(parts).bit_length(), len({part.checksum is None for part in parts}))
+
+        return judge
+
+    parts = b"".join(
+        b"<Part><PartNumber>%d</PartNumber><ETag>&quot;%032x&quot;</ETag>"
+        b"<ChecksumSHA256>%044d</ChecksumSHA256></Part>" % (number, number, number)
+        for number in range(1, 10_001)
+    )
+    return Target(
+        name="xml-parts",
+        seeds=(
+            b"<CompleteMultipartUpload>" + parts + b"</CompleteMultipartUpload>",
+            (
+                b"<CompleteMultipartUpload><Part><PartNumber>7</PartNumber><ETag>e</ETag></Part>"
+                b"</CompleteMultipartUpload>"
+            ),
+        ),
+        run=run,
+        allowed=(S3Error,),
+        words=_XML_WORDS,
+        bytes_max=COMPLETE_XML_BYTES_MAX,
+        judge_refusal=judge_s3,
+        cpu_ms_max=_PARTS_CPU_MS_MAX,
     )
 
 
@@ -418,4 +452,11 @@ def _policy_target() -> Target:
 
 def text_targets() -> list[Target]:
     """Everything parsed whole."""
-    return [_request_target(), _range_target(), _xml_target(), _small_target(), _policy_target()]
+    return [
+        _request_target(),
+        _range_target(),
+        _xml_target(),
+        _xml_parts_target(),
+        _small_target(),
+        _policy_target(),
+    ]
