@@ -64,13 +64,15 @@ def test_a_run_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
     place = tmp_path / "place"
     bench = start_bench("--only", "put-4KiB@1", "--directory", str(place))
     assert bench.stderr is not None
+    said: list[str] = []
     for line in bench.stderr:
+        said.append(line)
         if line.startswith("put-4KiB:"):  # the proofs are done, the servers come up
             break
     bench.send_signal(signal.SIGTERM)
-    bench.communicate(timeout=DEADLINE_S)
+    output, errors = bench.communicate(timeout=DEADLINE_S)
 
-    assert bench.returncode == 130
+    assert bench.returncode == 130, "".join([*said, errors, output])
     assert list(place.iterdir()) == []
     assert not processes_that_name(place)
 
