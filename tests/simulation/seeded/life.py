@@ -41,7 +41,7 @@ from tiers.volume_scrub import ScrubPlan
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from appliance.catalog.engine import Catalog
     from appliance.keyring import KeyRing
@@ -53,7 +53,17 @@ if TYPE_CHECKING:
     from tiers.records import StoredPage
     from tiers.scrubber import Scrubber
 
-__all__ = ["TIERS", "Damage", "Image", "Life", "SimulatedClock", "Violation", "format_devices"]
+__all__ = [
+    "MOVERS",
+    "SCRUB_RATE",
+    "TIERS",
+    "Damage",
+    "Image",
+    "Life",
+    "SimulatedClock",
+    "Violation",
+    "format_devices",
+]
 
 MIB = 1024 * 1024
 TIERS = ("ssd", "hdd")
@@ -147,6 +157,8 @@ class Life:
         ends_at: The event at which the life ends with `ending`; None for never.
         ending: KILL or POWER_CUT.
         volatile_commits: Sabotage: how many of the last commits a power cut may take along.
+        scrub_rate: How often a life scrubs, 0 to 1.
+        movers: Of these one says how many tasks move pages.
     """
 
     def __init__(  # the voyage names each
@@ -165,6 +177,8 @@ class Life:
         ends_at: int | None = None,
         ending: FaultKind = FaultKind.POWER_CUT,
         volatile_commits: int = 0,
+        scrub_rate: float = SCRUB_RATE,
+        movers: Sequence[int] = MOVERS,
     ) -> None:
         self._database = database
         self._box = box
@@ -178,6 +192,8 @@ class Life:
         self._ending = ending
         self._recent_images = [image.catalog]
         self._volatile_commits = volatile_commits
+        self._scrub_rate = scrub_rate
+        self._movers = movers
         self._devices = dict(image.devices)
         self._is_armed = False
         self._has_failed = False
@@ -269,7 +285,7 @@ class Life:
             now_us=self._clock.now_us,
             host_id="host",
         )
-        if self._random.random() < SCRUB_RATE:
+        if self._random.random() < self._scrub_rate:
             await self._nursery.start(self.scrubber.run)
         self._is_armed = True
         self._nursery.start_soon(
@@ -278,7 +294,7 @@ class Life:
             )
         )
         self._nursery.start_soon(self._measure_rooms)
-        for _ in range(self._random.choice(MOVERS)):
+        for _ in range(self._random.choice(self._movers)):
             moves = RandomMoves(
                 self.core,
                 self.scrubber,

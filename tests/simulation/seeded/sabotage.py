@@ -64,6 +64,10 @@ if TYPE_CHECKING:
 __all__ = ["SABOTAGES", "Sabotage"]
 
 
+UNDISTURBED = Options(scrub_rate=0.0, movers=(0,))
+"""Clients and reclaim alone: each event is theirs."""
+
+
 class _Function(Protocol):
     """A function of the product, whatever it takes."""
 
@@ -506,6 +510,7 @@ SABOTAGES = (
             (PageStore, "is_poisoned", _believe_poisoned),
             (Volume, "_check_not_poisoned", _nothing),
         ),
+        options=UNDISTURBED,
     ),
     Sabotage(
         name="boot epochs repeat",
@@ -561,6 +566,7 @@ SABOTAGES = (
         name="move without compare and set",
         breaks="a page gets a new place only if nothing happened to it meanwhile",
         patches=((move_ledger_units, "flip_pages", _without_comparing),),
+        options=Options(movers=(4,), scrub_rate=0.0),
     ),
     Sabotage(
         name="moved records are not flushed",

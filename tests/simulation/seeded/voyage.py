@@ -28,6 +28,8 @@ from tests.simulation.seeded.database import Database, compact_image
 from tests.simulation.seeded.faults import FaultKind, Profile, Tally, draw_profile
 from tests.simulation.seeded.history import History
 from tests.simulation.seeded.life import (
+    MOVERS,
+    SCRUB_RATE,
     Image,
     Life,
     SimulatedClock,
@@ -38,7 +40,7 @@ from tests.simulation.seeded.scheduler import run_seeded
 from tests.simulation.world import Template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from appliance.secrets import SecretBox
 
@@ -63,6 +65,8 @@ class Options:
         crash_image_rate: How often an event is a crash point, 0 to 1.
         crash_images_max: Of one life.
         volatile_commits: Sabotage: see `Life`.
+        scrub_rate: See `Life`.
+        movers: See `Life`.
     """
 
     def __init__(
@@ -71,10 +75,14 @@ class Options:
         crash_image_rate: float = CRASH_IMAGE_RATE,
         crash_images_max: int = CRASH_IMAGES_MAX,
         volatile_commits: int = 0,
+        scrub_rate: float = SCRUB_RATE,
+        movers: Sequence[int] = MOVERS,
     ) -> None:
         self.crash_image_rate = crash_image_rate
         self.crash_images_max = crash_images_max
         self.volatile_commits = volatile_commits
+        self.scrub_rate = scrub_rate
+        self.movers = movers
 
 
 class SeedFailed(AssertionError):
@@ -198,6 +206,8 @@ class _Voyage:
             ends_at=None if ending is None else random.randrange(1, ENDS_AT_MAX),
             ending=ending or FaultKind.POWER_CUT,
             volatile_commits=self._options.volatile_commits,
+            scrub_rate=self._options.scrub_rate,
+            movers=self._options.movers,
         )
         self.history.note("life", sorted(kind.value for kind in profile.rates), ending)
         async with trio.open_nursery() as nursery:
