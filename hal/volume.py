@@ -516,6 +516,14 @@ class Volume:
         """Room on the file system under the volume, now."""
         return await self._device.measure_capacity()
 
+    def unwritten_bytes(self) -> int:
+        """What is preallocated in open segments and not handed out."""
+        return sum(
+            segment.size_bytes - segment.end
+            for segment in self._open_segments.values()
+            if segment.end is not None
+        )
+
     def has_waiting(self) -> bool:
         """Whether transfers wait for the device to take them."""
         return self._device.statistics().operations_waiting > 0

@@ -25,26 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hal.records import VolumeId
-    from hal.volume import Volume
     from tiers.fast_tier import FastTier
     from tiers.page_store import PageStore
     from tiers.policy import Policy
     from tiers.ports import MoveLedger
 
-__all__ = ["CopiedLately", "TierGauges", "WrittenToday", "is_filled", "open_tail_bytes"]
+__all__ = ["CopiedLately", "TierGauges", "WrittenToday", "is_filled"]
 
 DAY_S = 86_400.0
 MINUTE_S = 60.0
 BIN_S = 900.0  # of the sliding day: a quarter of an hour's writes come free at once
-
-
-def open_tail_bytes(volume: Volume) -> int:
-    """What is preallocated in open segments and not handed out, bytes."""
-    return sum(
-        facts.size_bytes - facts.written_bytes
-        for facts in volume.list_segments()
-        if facts.written_bytes is not None and facts.size_bytes > facts.written_bytes
-    )
 
 
 def is_filled(state: TierState, share: float) -> bool:
@@ -222,7 +212,7 @@ class TierGauges:
     def _free_bytes(self, tier: str) -> int:
         return sum(
             self._store.room(volume.volume_id).free_bytes
-            + open_tail_bytes(volume)
+            + volume.unwritten_bytes()
             + self._dead.get(volume.volume_id, 0)
             for volume in self._store.volumes
             if volume.tier == tier

@@ -734,3 +734,18 @@ async def test_room_that_others_took_while_a_segment_was_sealed_is_made_again(
         nursery.start_soon(take, 0.5)
 
     assert len({first.segment_id, *(extent.segment_id for extent in extents)}) == 3
+
+
+async def test_what_is_preallocated_and_not_handed_out_is_told() -> None:
+    device = make_device()
+    await format_device(device)
+    volume = await open_as(device)
+    assert volume.unwritten_bytes() == 0
+
+    for stream in WriteStream:
+        await volume.reserve(BLOCK, stream=stream)
+    assert volume.unwritten_bytes() == 2 * (SEGMENT - BLOCK - BLOCK)
+
+    await volume.seal_open_segments()
+    assert volume.unwritten_bytes() == 0
+    assert not volume.has_waiting()
