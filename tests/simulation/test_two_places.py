@@ -19,7 +19,6 @@ from hal.faulty_device import Fault, Operation, OperationKind
 from hal.geometry import HEADER_BYTES
 from hal.records import BodyId
 from tests.simulation.asgi_client import Answer, Request, send
-from tests.simulation.seeded import life as simulated_life
 from tests.simulation.seeded.faults import Profile, Tally, make_error
 from tests.simulation.seeded.life import TIERS, Image, Life, SimulatedClock, format_devices
 from tests.simulation.seeded.scheduler import run_seeded
@@ -151,6 +150,9 @@ def play(scene: Callable[[Site], Awaitable[None]]) -> None:
             clock=clock,
             tally=Tally(),
             next_event=lambda: 1,
+            # No moves by lot, and the scrub as in every server.
+            movers=(0,),
+            scrub_rate=1.0,
         )
         async with trio.open_nursery() as nursery:
             await life.start(nursery)
@@ -164,13 +166,6 @@ def play(scene: Callable[[Site], Awaitable[None]]) -> None:
         await life.close()
 
     run_seeded(1, run)
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No moves by lot, and the scrub as in every server."""
-    monkeypatch.setattr(simulated_life, "MOVERS", (0,))
-    monkeypatch.setattr(simulated_life, "SCRUB_RATE", 1.0)
 
 
 def test_the_objects_lie_where_the_scenes_want_them() -> None:
