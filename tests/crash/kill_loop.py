@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from tests.crash.appliance_under_test import make_server, make_world
 from tests.crash.ledger import Ledger
 from tests.crash.verify import assert_catalog_is_clean, list_keys, verify_ledger
-from tests.crash.workload import run_clients
+from tests.crash.workload import Mix, run_clients
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ __all__ = ["LoopReport", "percentile", "run_kill_loop", "start_or_die"]
 
 LOAD_S = (0.02, 0.6)  # when the kill comes after the first request
 STARTUP_KILL_SHARE = 0.125
+COLD_SHARE = 0.4  # of the uploads: they rise from the slow tier once they are read
 STARTUP_S = (0.2, 1.3)
 CHECK_EVERY = 10  # cycles between two `catalog check`s, each of which costs a second
 COLLECT_S_MAX = 60.0
@@ -130,7 +131,9 @@ def run_kill_loop(
     clients: list[Client] = []
     try:
         server.start()
-        world = make_world(server, ledger, seed=seed, is_restless=True)
+        world = make_world(
+            server, ledger, seed=seed, mix=Mix(cold_share=COLD_SHARE), is_restless=True
+        )
         clients = world.clients
         for cycle in range(count):
             load_s = chance.uniform(*LOAD_S)

@@ -58,7 +58,7 @@ class Mix:
     large_share: float = 0.06
     small_bytes_max: int = 48 * KIB
     large_bytes_max: int = 9 * MIB
-    cold_share: float = 0.4
+    cold_share: float = 0.0
 
 
 COLD_CLASS = ("x-amz-storage-class", "STANDARD_IA")
