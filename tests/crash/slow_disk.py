@@ -155,6 +155,8 @@ def _open_world(directory: Path, *, seed: int) -> Iterator[tuple[World, Ledger, 
         stack.callback(server.kill)
         stack.callback(disk.resume)
         server.start()
+        # What is read on the disk would rise, and be served from the SSD while the disk hangs.
+        server.command("tier", "pause")
         world = make_world(server, ledger, seed=seed, clients=1)
         _put_objects(world, fast)
         yield world, ledger, disk
