@@ -283,6 +283,9 @@ class Migrator:
         if policies is not self._obeyed:
             self._obeyed = policies
             policy = policies.policy
+            for order in self.work.withdraw():
+                if order.page_id in self._fast:
+                    self._fast.mark_in_flight(order.page_id, is_in_flight=False)
             self._throttle.obey(policy.budget, policy.windows)
             self._recorder.follow(policy.heat, room_bytes=self._fast.total_bytes)
             self.work.run_bytes = _run_bytes(policy, self._slow_name)

@@ -182,6 +182,13 @@ class MoveWork:
         self._wake[line].set()
         return True
 
+    def withdraw(self) -> list[MoveOrder]:
+        """Take back what waits in both lines, as when the policy that ordered it is no more."""
+        moves = self.queue.clear()
+        for move in moves:
+            self._count(move.order, move.size_bytes, self._source_of(move.order), sign=-1)
+        return [move.order for move in moves]
+
     def submit(self, runs: Sequence[MoveRun], plan_id: str) -> None:
         """Queue the runs of a plan behind those of earlier ones."""
         self._plans[plan_id] = _Plan(
@@ -235,8 +242,7 @@ class MoveWork:
             await self._run_batch(orders, sum(move.size_bytes for move in moves))
         finally:
             for move in moves:
-                source = "" if Line.of(move.order.entry.action) is Line.RISE else self._fast_tier
-                self._count(move.order, move.size_bytes, source, sign=-1)
+                self._count(move.order, move.size_bytes, self._source_of(move.order), sign=-1)
 
     def _next_run(self) -> tuple[_Plan, MoveRun] | None:
         for plan in self._plans.values():
@@ -285,6 +291,9 @@ class MoveWork:
             # Nothing takes pages now, or everything is suspended: no reason to ask at once again.
             await trio.sleep(RETRY_S)
         return report.outcomes
+
+    def _source_of(self, order: MoveOrder) -> str:
+        return "" if Line.of(order.entry.action) is Line.RISE else self._fast_tier
 
     def _count(self, order: MoveOrder, size_bytes: int, source: str, *, sign: int) -> None:
         action = order.entry.action

@@ -3,7 +3,8 @@
 A batch is at most one run. For each order the catalog says what the page is by now; what is not as
 the order supposes is left alone, with a reason. The others are copied in the order in which they
 shall lie, made durable, read back from the device and compared, and then get their new places all
-in one commit, each only if nothing happened to it meanwhile (docs/decisions/0016-move-intent.md).
+in one commit, each only if nothing happened to it meanwhile
+(docs/decisions/0016-moves-without-intent.md).
 
 At every instant the catalog names a verified copy of each page. A copy is given up only after the
 one that remains was read and verified in the same batch. Reads go on all the time: the left place

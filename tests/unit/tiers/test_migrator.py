@@ -389,6 +389,27 @@ async def test_a_page_that_somebody_else_moved_is_known_where_it_is(
     assert server.migrator.status().tiers[0].state.used_bytes == 0
 
 
+async def test_orders_of_a_policy_that_is_no_more_are_taken_back(
+    start: Start, autojump_clock: MockClock
+) -> None:
+    server = await start(default_policy())
+    [page] = await server.put(FULL)
+    await server.settle()
+    work = server.migrator.work
+    work.pause()
+    assert work.offer(server.bench.order(page), page.extent.length_bytes, source_tier="ssd")
+    assert work.leaving["ssd"] == work.arriving["hdd"] == page.extent.length_bytes
+
+    server.obey(marks(0.9, 0.8))
+    await server.migrator.tick()
+
+    assert not work.queue
+    assert (work.leaving["ssd"], work.arriving["hdd"], work.cleaning_bytes) == (0, 0, 0)
+    work.resume()
+    await server.settle()
+    assert await server.tiers_of([page]) == [("ssd", False)]
+
+
 async def test_deleted_pages_are_forgotten(start: Start, autojump_clock: MockClock) -> None:
     server = await start(default_policy())
     pages = await server.put(FULL, 4096)
