@@ -7,6 +7,7 @@ before it is called missing.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from hal.superblock import SUPERBLOCK_NAME
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Iterator
 
     from hal.device import Device
     from hal.records import SegmentId
@@ -58,6 +60,7 @@ class SegmentTable:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._segments: dict[SegmentId, KnownSegment] = {}
+        self._being_made: set[SegmentId] = set()
         self._unknown_files: tuple[str, ...] = ()
 
     @property
@@ -65,8 +68,20 @@ class SegmentTable:
         """Names on the device that are neither segments nor the superblock, as last seen."""
         return self._unknown_files
 
+    @contextlib.contextmanager
+    def making(self, segment_id: SegmentId) -> Iterator[None]:
+        """Keep a look at the device from taking the file that is made within for another's.
+
+        The file has its name before its header is durable; until `add` it is nobody's.
+        """
+        self._being_made.add(segment_id)
+        try:
+            yield
+        finally:
+            self._being_made.discard(segment_id)
+
     def add(self, segment: KnownSegment) -> None:
-        """Take in a segment that was just made."""
+        """Take in a segment that was just made, within `making`."""
         assert segment.segment_id not in self._segments
         self._segments[segment.segment_id] = segment
 
@@ -122,6 +137,8 @@ class SegmentTable:
                     unknown.append(name)
                 continue
             segment_id, segment_uuid = parsed
+            if segment_id in self._being_made:
+                continue
             if segment_id not in self._segments:
                 self._segments[segment_id] = KnownSegment(
                     segment_id=segment_id,

@@ -574,22 +574,23 @@ class Volume:
             boot_epoch=self._boot_epoch,
             created_us=self._now_us(),
         )
-        size_bytes = await create_segment_file(
-            self._device,
-            header,
-            segment_bytes=self.segment_bytes,
-            keep_free_bytes=self._keep_free_bytes,
-            record_bytes=record_bytes,
-        )
-        segment = KnownSegment(
-            segment_id=header.segment_id,
-            segment_uuid=header.segment_uuid,
-            name=format_segment_name(header.segment_id, header.segment_uuid),
-            size_bytes=size_bytes,
-            state=SegmentState.OPEN,
-            end=SEGMENT_HEADER_BYTES,
-        )
-        self._table.add(segment)
+        with self._table.making(header.segment_id):
+            size_bytes = await create_segment_file(
+                self._device,
+                header,
+                segment_bytes=self.segment_bytes,
+                keep_free_bytes=self._keep_free_bytes,
+                record_bytes=record_bytes,
+            )
+            segment = KnownSegment(
+                segment_id=header.segment_id,
+                segment_uuid=header.segment_uuid,
+                name=format_segment_name(header.segment_id, header.segment_uuid),
+                size_bytes=size_bytes,
+                state=SegmentState.OPEN,
+                end=SEGMENT_HEADER_BYTES,
+            )
+            self._table.add(segment)
         return segment
 
     async def _open_next_segment(self, record_bytes: int, stream: WriteStream) -> None:

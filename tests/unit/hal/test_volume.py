@@ -231,6 +231,40 @@ async def test_a_cancelled_reserve_leaves_no_segment_to_nobody() -> None:
     assert len(files) == len(volume.list_segments())
 
 
+async def test_a_look_at_the_device_leaves_a_segment_in_the_making_to_its_maker() -> None:
+    is_named, may_go_on = trio.Event(), trio.Event()
+
+    class SlowHeader(FaultyDevice):
+        async def flush_directory(self) -> None:
+            is_named.set()
+            await may_go_on.wait()
+            await super().flush_directory()
+
+    device = SlowHeader(make_device(), lambda _operation: None)
+    may_go_on.set()
+    volume = await open_volume(device)
+    is_named, may_go_on = trio.Event(), trio.Event()
+    extents: list[Extent] = []
+
+    async def reserve() -> None:
+        extents.append(await volume.reserve(BLOCK))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reserve)
+        await is_named.wait()
+        await volume.refresh()
+        with pytest.raises(MediumError, match="no such segment"):
+            await volume.resolve_segment(SegmentId(99))
+        seen_meanwhile = volume.list_segments()
+        may_go_on.set()
+
+    assert seen_meanwhile == []
+    (facts,) = volume.list_segments()
+    assert facts.segment_id == extents[0].segment_id
+    assert facts.state is SegmentState.OPEN
+    assert (await volume.reserve(BLOCK)).offset == extents[0].offset + BLOCK
+
+
 async def test_what_was_written_is_read_whole_and_in_part() -> None:
     volume = await open_volume(make_device())
     stored = await write_record(volume, 7, payload_bytes=10_000)
