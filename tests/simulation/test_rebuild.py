@@ -2,7 +2,8 @@
 
 The histories are those of the reference model. At the end of each, once nothing dead is left on the
 devices, a catalog is made of the volumes alone and compared with the one that was there, row by
-row: all but sequences and what is only in catalogs.
+row: all but sequences and what is only in catalogs. Nor may an upload in progress keep the body of
+a version that was deleted, since that one comes back (decision 9): such uploads are aborted first.
 
 `REBUILD_RUNS` and `REBUILD_SEED` in the environment set how many runs, and from which seed.
 """
@@ -28,7 +29,9 @@ from appliance.identity import Identity
 from appliance.rebuild.run import find_all
 from appliance.rebuild.write import write_catalog
 from tests.simulation.appliance_machine import ApplianceMachine
+from tests.simulation.asgi_client import Request
 from tests.simulation.machine import ASKS, KEYS, WORDS
+from tests.simulation.model import Ask
 from tests.simulation.object_rules import NUMBERS
 from tests.simulation.world import APPLIANCE_UUID
 
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from appliance.catalog.unit import Connection
-    from tests.simulation.model import Ask, Words
+    from appliance.rebuild.evidence import Evidence
+    from tests.simulation.model import Words
 
 RUNS = int(os.environ.get("REBUILD_RUNS", "20"))
 RUNS_PER_TEST = 10  # Hypothesis remembers every step of a test while it runs
@@ -128,6 +132,25 @@ def collect_facts(connection: Connection) -> dict[str, Rows]:
     }
 
 
+def collect_part_bodies(connection: Connection) -> list[tuple[str, str, bytes, str, int]]:
+    """Tenant, bucket, key, upload and body of what nothing but an upload in progress holds."""
+    of_versions = union_all(
+        select(_v.body_id).where(_v.body_id.is_not(None)),
+        select(_vb.body_id),
+    )
+    _u, _pb = tables.uploads.c, tables.part_bodies.c
+    found = connection.execute(
+        select(_t.name, _bu.name, _u.key, _u.upload_id, _pb.body_id)
+        .select_from(
+            tables.part_bodies.join(tables.uploads, _u.upload_number == _pb.upload_number)
+            .join(tables.buckets, _bu.bucket_id == _u.bucket_id)
+            .join(tables.tenants, _t.tenant_id == _bu.tenant_id)
+        )
+        .where(_pb.body_id.not_in(of_versions))
+    )
+    return [tuple(row) for row in found]
+
+
 def _list(connection: Connection, statement: object) -> Rows:
     return [tuple(row) for row in connection.execute(statement)]  # type: ignore[call-overload]
 
@@ -163,6 +186,8 @@ class RebuildMachine(ApplianceMachine):
     async def rebuild(self, directory: Path) -> None:
         volumes = {volume.volume_id: volume for volume in self.world.volumes}
         evidence, rebuilt, _ = await find_all(volumes, None, lambda _done, _total: None)
+        if await self.abort_keepers(evidence):
+            evidence, rebuilt, _ = await find_all(volumes, None, lambda _done, _total: None)
         url = f"sqlite:///{directory / 'catalog.db'}"
         schema.upgrade(url)
         await write_catalog(
@@ -190,6 +215,24 @@ class RebuildMachine(ApplianceMachine):
             assert [row for row in rows if row not in found[table]] == [], table
             assert [row for row in found[table] if row not in rows] == [], table
             assert found[table] == rows, f"{table}: in another order"
+
+    async def abort_keepers(self, evidence: Evidence) -> bool:
+        """Abort the uploads with parts copied of versions that are gone; whether there were any."""
+        keepers = {
+            (tenant, bucket, key, upload_id)
+            for tenant, bucket, key, upload_id, body_id in await self.world.catalog.read(
+                collect_part_bodies
+            )
+            if (annex := evidence.bodies[body_id].annex) is not None and annex.upload_id is None
+        }
+        for tenant, bucket, key, upload_id in sorted(keepers):
+            query = (("uploadId", upload_id),)
+            request = Request(method="DELETE", bucket=bucket, key=key, query=query)
+            answer = await self.exchange(Ask(tenant, "rw", bucket, key), request)
+            assert answer.status == 204, answer.body
+        if keepers:
+            await self.world.reclaim()
+        return bool(keepers)
 
 
 @pytest.fixture(scope="module")
