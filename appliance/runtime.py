@@ -49,6 +49,7 @@ from appliance.http.health import HealthApplication
 from appliance.identity import Identity, load_identity
 from appliance.key_file import cancel_rotation, finish_rotation, load_keys
 from appliance.log import start_log
+from appliance.loop_watch import LoopWatch
 from appliance.metrics import Metrics
 from appliance.objects.buffers import RequestBuffers
 from appliance.objects.pipeline import open_pipeline
@@ -262,6 +263,9 @@ class Appliance:
             self._watch(catalog, store, reclaimer, keyring, servers)
             self._watch_scrub(scrubber, store)
             self._metrics.watch("accesses", core.recorder.statistics, gauges=("pending",))
+            loop = LoopWatch(on_stall=_report_stall)
+            working.start_soon(loop.run)
+            self._metrics.watch("loop", loop.statistics, gauges=("late_max_s",))
             working.start_soon(_obey_signals, servers, self._settings.s3.shutdown_grace_s)
             await servers.run(lambda listeners: self._become_ready(listeners, on_ready))
             self._is_ready = False
@@ -597,6 +601,10 @@ async def _seal(volume: Volume) -> None:
 
 def _report_reclaim_failure(error: HalError | LedgerUnavailable) -> None:
     _log.warning("reclaim_failed", error=str(error))
+
+
+def _report_stall(seconds: float) -> None:
+    _log.warning("event_loop_held_up", seconds=round(seconds, 3))
 
 
 def _report_policy_failure(failure: str) -> None:

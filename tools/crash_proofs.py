@@ -86,6 +86,11 @@ def slow_disk(directory: Path, count: int, seed: int) -> None:
     say(f"p99 of hot GETs: {rise:+.0%} hung, {report.rise(report.slow_s):+.0%} slow")
     if rise > HOT_RISE_MAX:
         raise AssertionError(f"hot GETs are {rise:.0%} slower (p99) while the HDD hangs")
+    if report.hung_stalls > report.calm_stalls:
+        raise AssertionError(
+            f"the event loop was held up {report.hung_stalls} times while the HDD hung, "
+            f"{report.calm_stalls} times without"
+        )
 
 
 def syscall_faults(directory: Path, count: int, seed: int) -> None:

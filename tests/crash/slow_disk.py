@@ -53,15 +53,23 @@ STOP_S_MAX = 60.0
 SETTLE_S_MAX = 30.0
 PATIENCE_S = 90.0  # of a client: longer than anything that is promised
 SSD, HDD = 1, 2
+STALLS = "thermocline_loop_stalls_total"
 
 
 @dataclass(slots=True)
 class SlowReport:
-    """Seconds of hot GETs with and without the trouble, and what became of cold ones."""
+    """Seconds of hot GETs with and without the trouble, and what became of cold ones.
+
+    Attributes:
+        calm_stalls: How often the event loop was held up in calm windows.
+        hung_stalls: The same while the disk hung, in as many windows.
+    """
 
     calm_s: list[float] = field(default_factory=list)
     hung_s: list[float] = field(default_factory=list)
     slow_s: list[float] = field(default_factory=list)
+    calm_stalls: int = 0
+    hung_stalls: int = 0
     cold_refused_s: list[float] = field(default_factory=list)
     cold_served: int = 0
     others: int = 0
@@ -79,7 +87,8 @@ class SlowReport:
 
         return (
             f"hot GETs: {show('calm', self.calm_s)}; {show('hung', self.hung_s)}; "
-            f"{show('slow', self.slow_s)}; {self.others} PUTs and LISTs went on; cold GETs: "
+            f"{show('slow', self.slow_s)}; event loop held up {self.calm_stalls} times calm, "
+            f"{self.hung_stalls} hung; {self.others} PUTs and LISTs went on; cold GETs: "
             f"{len(self.cold_refused_s)} refused after at most "
             f"{max(self.cold_refused_s, default=0):.1f} s, {self.cold_served} served"
         )
@@ -102,11 +111,15 @@ def run_slow_disk(
     report = SlowReport()
     with _open_world(directory, seed=seed) as (world, ledger, disk):
         for number in range(rounds):
+            stalls = _read_metric(world, STALLS)
             report.calm_s += _measure_hot(world, report)
+            stalls_calm = _read_metric(world, STALLS)
+            report.calm_stalls += stalls_calm - stalls
             disk.hang()
             try:
                 with _cold_clients(world, report, may_succeed=False):
                     report.hung_s += _measure_hot(world, report)
+                report.hung_stalls += _read_metric(world, STALLS) - stalls_calm
                 refused_s = report.cold_refused_s[-COLD_CLIENTS:]
                 assert max(refused_s) <= COLD_S_MAX, f"503 only after {max(refused_s):.1f} s"
             finally:
@@ -277,20 +290,30 @@ def _assert_buffers_are_back(world: World) -> None:
     """Nobody holds page memory once nobody asks."""
     deadline = time.monotonic() + SETTLE_S_MAX
     while True:
-        with contextlib.closing(
-            urllib.request.urlopen(f"{world.server.metrics_endpoint}/metrics")
-        ) as answer:
-            text = answer.read().decode()
-        held = [
-            float(line.rpartition(" ")[2])
-            for line in text.splitlines()
-            if line.startswith("thermocline_buffers_outstanding_count")
-        ]
+        held = _read_metrics(world, "thermocline_buffers_outstanding_count")
         assert held
         if not any(held):
             return
         assert time.monotonic() < deadline, f"buffers are out: {held}"
         time.sleep(0.2)
+
+
+def _read_metric(world: World, name: str) -> int:
+    (value,) = _read_metrics(world, name)
+    return int(value)
+
+
+def _read_metrics(world: World, name: str) -> list[float]:
+    """The values of a metric, whatever its labels."""
+    with contextlib.closing(
+        urllib.request.urlopen(f"{world.server.metrics_endpoint}/metrics")
+    ) as answer:
+        text = answer.read().decode()
+    return [
+        float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line.partition(" ")[0].partition("{")[0] == name
+    ]
 
 
 def _stop_while_hung(world: World, disk: LoggedDisk) -> None:
