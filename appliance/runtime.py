@@ -34,16 +34,28 @@ from appliance.assembly import (
 )
 from appliance.capacity.desk import CapacityDesk
 from appliance.capacity.table_heat import TableHeat
-from appliance.catalog import uploads
 from appliance.catalog.connections import database_path, is_sqlite, parse_url
 from appliance.catalog.engine import Catalog
-from appliance.catalog.errors import CatalogError
 from appliance.catalog.settings import begin_epoch
 from appliance.catalog.volumes import list_volumes
+from appliance.chores import (
+    expire_uploads_forever,
+    keep_reserve_forever,
+    measure_room_forever,
+    seal_volume,
+)
 from appliance.clock import Clock, SystemClock
 from appliance.copies import CatalogCopies
+from appliance.events import (
+    report_copy,
+    report_policy_failure,
+    report_reclaim_failure,
+    report_scrub,
+    report_stall,
+    report_warning,
+)
 from appliance.handlers.request import S3Limits
-from appliance.http.asgi import RequestRecord, S3Application
+from appliance.http.asgi import S3Application
 from appliance.http.early_answer import EarlyAnswers, render_error_document
 from appliance.http.health import HealthApplication
 from appliance.identity import Identity, load_identity
@@ -57,15 +69,16 @@ from appliance.policy_store import PolicyStore
 from appliance.preflight import refuse_unsound
 from appliance.rate import RateLimiter, RateLimits
 from appliance.recovery import Recovery
+from appliance.request_log import RequestLog
 from appliance.secrets import SecretBox
 from appliance.servers import Servers, load_token
 from appliance.storage import TIER_ORDER, open_volumes
 from appliance.tiering import Tiering
 from appliance.volume_drains import VolumeDrains
 from appliance.volume_facts import list_volume_facts
-from hal.errors import HalError
+from appliance.watches import watch_parts
 from tiers.page_store import PageStore
-from tiers.volume_scrub import ScrubEvent, ScrubEventKind, ScrubPlan
+from tiers.volume_scrub import ScrubPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -73,62 +86,19 @@ if TYPE_CHECKING:
 
     from appliance.keyring import KeyRing
     from appliance.settings import Settings
-    from hal.records import SegmentRef, VolumeId
-    from hal.volume import Volume
-    from tiers.errors import LedgerUnavailable
+    from hal.records import SegmentRef
     from tiers.policy import Policy
-    from tiers.reclaimer import Reclaimer
     from tiers.records import StoredPage
     from tiers.scrubber import Scrubber
 
 __all__ = ["serve"]
 
-ROOMS_INTERVAL_S = 5.0  # how stale placement's idea of free space may be
-EXPIRY_INTERVAL_S = 600.0
-RESERVE_INTERVAL_S = 60.0  # from a disk that was full to the next one
-EXPIRED_PER_COMMIT = 1000
-COMPLETED_KEPT_US = 24 * 3600 * 1_000_000  # a retried Complete gets its answer for a day
-SEAL_S_MAX = 10.0
 STOP_S_MAX = 30.0  # beyond the grace of requests in flight: sealing, closing, the last commits
 EXIT_RECOVER = 70  # as after a failed commit, see appliance.cli.errors
-CATALOG_GAUGES = (
-    "reads_running",
-    "reads_waiting",
-    "committer_batch_units_max",
-    "committer_units_waiting",
-)
-KEYRING_GAUGES = ("entry_count", "unknown_count", "signing_key_count")
-BUFFER_GAUGES = (
-    "total_bytes",
-    "outstanding_count",
-    "outstanding_bytes",
-    "idle_bytes",
-    "waiting_count",
-)
-VOLUME_GAUGES = ("segments_open", "segments_sealed", "segments_poisoned")
-DEVICE_GAUGES = ("operations_waiting", "operations_running")
-SCRUB_GAUGES = (
-    "running",
-    "quarantined_pages",
-    "pass_done_bytes",
-    "pass_total_bytes",
-    "rate_bytes_per_s",
-    "last_pass_ended_s",
-)
 COPY_GAUGES = ("copies", "last_made_s", "failing")
-SCRUB_ALARMS = frozenset(
-    {
-        ScrubEventKind.PAGE_QUARANTINED,
-        ScrubEventKind.PAGE_REPAIRED,
-        ScrubEventKind.SHADOW_DROPPED,
-        ScrubEventKind.DEVICE_UNREADABLE,
-        ScrubEventKind.LEDGER_UNAVAILABLE,
-    }
-)
 PART_BYTES_MIN = 5 * 1024 * 1024  # S3 UploadPart: every part but the last
 
 _log = structlog.get_logger("runtime")
-_access_log = structlog.get_logger("access")
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
@@ -200,7 +170,7 @@ class Appliance:
         on_ready: Callable[[str], None],
     ) -> None:
         epoch = await catalog.commit(begin_epoch)
-        policies = self._policies = PolicyStore(catalog, on_failure=_report_policy_failure)
+        policies = self._policies = PolicyStore(catalog, on_failure=report_policy_failure)
         await policies.load()
         volumes = await open_volumes(
             self._settings.volumes,
@@ -229,7 +199,7 @@ class Appliance:
             keyring = make_keyring(core)
             await working.start(keyring.run)
             scrubber = self._scrubber = make_scrubber(
-                core, plan_of=self._plan_scrub, on_event=_log_scrub
+                core, plan_of=self._plan_scrub, on_event=report_scrub
             )
             await working.start(scrubber.run)
             tiering = self._tiering = await Tiering.open(
@@ -255,15 +225,21 @@ class Appliance:
                 partial(
                     reclaimer.run,
                     interval_s=self._settings.reclaim.interval_s,
-                    on_failure=_report_reclaim_failure,
+                    on_failure=report_reclaim_failure,
                 )
             )
             capacity = await self._start_background(core, tiering, working)
             servers = self._make_servers(core, keyring)
-            self._watch(catalog, store, reclaimer, keyring, servers)
-            self._watch_scrub(scrubber, store)
-            self._metrics.watch("accesses", core.recorder.statistics, gauges=("pending",))
-            loop = LoopWatch(on_stall=_report_stall)
+            watch_parts(
+                self._metrics,
+                core,
+                reclaimer=reclaimer,
+                scrubber=scrubber,
+                keyring=keyring,
+                limiter=self._limiter,
+                servers=servers,
+            )
+            loop = LoopWatch(on_stall=report_stall)
             working.start_soon(loop.run)
             self._metrics.watch("loop", loop.statistics, gauges=("late_max_s",))
             working.start_soon(_obey_signals, servers, self._settings.s3.shutdown_grace_s)
@@ -273,7 +249,7 @@ class Appliance:
             await tiering.keep_heat()
             working.cancel_scope.cancel()
         for volume in volumes:
-            await _seal(volume)
+            await seal_volume(volume)
 
     async def _start_background(
         self, core: Core, tiering: Tiering, working: trio.Nursery
@@ -283,9 +259,9 @@ class Appliance:
         self._drains = VolumeDrains(core.store, tell_mover=tiering.migrator.obey_drains)
         await self._drains.obey(await core.catalog.read(list_volumes))
         for volume in core.store.volumes:
-            working.start_soon(_measure_room_forever, core.store, volume.volume_id)
-        working.start_soon(_keep_reserve_forever, core.catalog)
-        working.start_soon(_expire_uploads_forever, core.catalog, self._clock)
+            working.start_soon(measure_room_forever, core.store, volume.volume_id)
+        working.start_soon(keep_reserve_forever, core.catalog)
+        working.start_soon(expire_uploads_forever, core.catalog, self._clock)
         self._start_copies(core.catalog, working)
         capacity = self._capacity = CapacityDesk(
             core,
@@ -307,7 +283,7 @@ class Appliance:
             volumes=self._settings.volumes,
             clock=self._clock,
             kept=self._settings.catalog.copies_kept,
-            on_event=_log_copy,
+            on_event=report_copy,
         )
         interval_s = self._settings.catalog.copy_interval_s
         if interval_s and is_sqlite(url):
@@ -353,7 +329,7 @@ class Appliance:
             plain_names=settings.names == "plain",
             bytes_max=settings.bytes_max,
             clock=self._clock,
-            on_event=_log_warning,
+            on_event=report_warning,
         )
         self._metrics.watch("access_sample", sample.statistics, gauges=("failing",))
         return sample
@@ -377,12 +353,21 @@ class Appliance:
             active_policy=self._find_policy,
             trusted_proxies=[ip_network(text) for text in settings.trusted_proxies],
         )
+        assert self._tiering is not None
+        assert self._capacity is not None
+        requests = RequestLog(
+            self._metrics,
+            limiter=self._limiter,
+            rates=self._rates,
+            clock=self._clock,
+            tell=(self._tiering.note_request, self._capacity.note),
+        )
         s3 = S3Application(
             service.handle,
             mint_request_id=_mint_request_id,
             now_us=self._clock.now_us,
             host_id=uuid.uuid4().hex,
-            on_finished=self._note_request,
+            on_finished=requests.note,
         )
         answers = EarlyAnswers(
             render_error=render_error_document,
@@ -443,80 +428,6 @@ class Appliance:
             copy_failure=self._copies.failure,
         )
 
-    def _note_request(self, record: RequestRecord) -> None:
-        """The access log and the counts of one request; never its target or headers."""
-        if self._tiering is not None:
-            self._tiering.note_request(record)
-        self._metrics.observe_request(
-            record.operation or record.error_code or "none",
-            record.status,
-            record.tenant or None,
-            seconds=record.seconds,
-            bytes_in=record.received_bytes,
-            bytes_out=record.sent_bytes,
-        )
-        if self._capacity is not None:
-            self._capacity.note(record)
-        if record.tenant_id is not None:
-            self._limiter.charge_bytes(
-                record.tenant_id,
-                self._rates,
-                size_bytes=record.received_bytes + record.sent_bytes,
-                now=self._clock.monotonic(),
-            )
-        _access_log.info(
-            "request",
-            request_id=record.request_id,
-            method=record.method,
-            operation=record.operation,
-            tenant=record.tenant,
-            status=record.status,
-            code=record.error_code,
-            bytes_in=record.received_bytes,
-            bytes_out=record.sent_bytes,
-            ms=round(record.seconds * 1000, 3),
-            peer=record.peer_address,
-            complete=record.is_complete,
-        )
-
-    def _watch(
-        self,
-        catalog: Catalog,
-        store: PageStore,
-        reclaimer: Reclaimer,
-        keyring: KeyRing,
-        servers: Servers,
-    ) -> None:
-        """Publish every part's numbers."""
-        watch = self._metrics.watch
-        watch("catalog", catalog.statistics, gauges=CATALOG_GAUGES)
-        watch("pages", store.statistics)
-        watch("reclaim", reclaimer.statistics)
-        watch("keyring", keyring.statistics, gauges=KEYRING_GAUGES)
-        for pool, size in ((self._buffers.small, "small"), (self._buffers.large, "large")):
-            watch("buffers", pool.statistics, gauges=BUFFER_GAUGES, labels={"pool": size})
-        watch("http", servers.s3.statistics, gauges=("connections_open",))
-        watch("rate", self._limiter.statistics, gauges=("tenants_known",))
-        for volume in store.volumes:
-            labels = {"volume": str(volume.volume_id), "tier": volume.tier}
-            watch("volume", volume.statistics, gauges=VOLUME_GAUGES, labels=labels)
-            watch("device", volume.device.statistics, gauges=DEVICE_GAUGES, labels=labels)
-            watch(
-                "volume_room",
-                partial(store.room, volume.volume_id),
-                gauges=("total_bytes", "free_bytes"),
-                labels=labels,
-            )
-
-    def _watch_scrub(self, scrubber: Scrubber, store: PageStore) -> None:
-        for volume in store.volumes:
-            self._metrics.watch(
-                "scrub",
-                scrubber.watch(volume.volume_id),
-                gauges=SCRUB_GAUGES,
-                labels={"volume": str(volume.volume_id), "tier": volume.tier},
-            )
-
 
 def _open_box(key_file: Path, wrapped_data_key: bytes) -> SecretBox:
     """The secrets' box; a change of keys that a crash interrupted comes to its end first.
@@ -558,81 +469,6 @@ def _end_in_time(seconds: float) -> None:
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True  # an orderly end does not wait for it
     timer.start()
-
-
-async def _measure_room_forever(store: PageStore, volume_id: VolumeId) -> None:
-    """One task a volume, so that one whose device hangs keeps no other's numbers old."""
-    while True:
-        await trio.sleep(ROOMS_INTERVAL_S)
-        await store.measure_room(volume_id)
-
-
-async def _keep_reserve_forever(catalog: Catalog) -> None:
-    while True:
-        try:
-            await catalog.take_reserve()
-        except CatalogError as error:
-            _log.warning("reserve_failed", error=str(error))
-        await trio.sleep(RESERVE_INTERVAL_S)
-
-
-async def _expire_uploads_forever(catalog: Catalog, clock: Clock) -> None:
-    """Forget completed uploads whose retries are no longer answered."""
-    while True:
-        before_us = clock.now_us() - COMPLETED_KEPT_US
-        expire = partial(uploads.expire_completed, before_us=before_us, limit=EXPIRED_PER_COMMIT)
-        try:
-            while await catalog.commit(expire) == EXPIRED_PER_COMMIT:
-                continue
-        except CatalogError as error:
-            # A full disk, for one. A catalog that is unfit for good ends the server by itself.
-            _log.warning("expiry_failed", error=str(error))
-        await trio.sleep(EXPIRY_INTERVAL_S)
-
-
-async def _seal(volume: Volume) -> None:
-    """Give the unwritten tails of open segments back; the next start seals what this cannot."""
-    with trio.move_on_after(SEAL_S_MAX):
-        try:
-            await volume.seal_open_segments()
-        except HalError as error:
-            _log.warning("seal_failed", volume=volume.volume_id, error=str(error))
-
-
-def _report_reclaim_failure(error: HalError | LedgerUnavailable) -> None:
-    _log.warning("reclaim_failed", error=str(error))
-
-
-def _report_stall(seconds: float) -> None:
-    _log.warning("event_loop_held_up", seconds=round(seconds, 3))
-
-
-def _report_policy_failure(failure: str) -> None:
-    _log.warning("policy_not_in_force", reason=failure)
-
-
-def _log_scrub(event: ScrubEvent) -> None:
-    tell = _log.warning if event.kind in SCRUB_ALARMS else _log.info
-    if event.page is None:
-        tell(event.kind.value, volume=event.volume_id, detail=event.detail)
-        return
-    tell(
-        event.kind.value,
-        volume=event.volume_id,
-        detail=event.detail,
-        body=f"{event.page.body_id:#x}",
-        page=event.page.page_index,
-        extent=str(event.page.extent),
-    )
-
-
-def _log_warning(event: str, fields: dict[str, object]) -> None:
-    _log.warning(event, **fields)
-
-
-def _log_copy(event: str, fields: dict[str, object]) -> None:
-    tell = _log.info if event == "catalog_copied" else _log.warning
-    tell(event, **fields)
 
 
 def _mint_request_id() -> str:

@@ -1,0 +1,71 @@
+"""What a server does now and then for as long as it runs, each a task of its own."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from appliance.catalog import uploads
+from appliance.catalog.errors import CatalogError
+from hal.errors import HalError
+
+if TYPE_CHECKING:
+    from appliance.catalog.engine import Catalog
+    from appliance.clock import Clock
+    from hal.records import VolumeId
+    from hal.volume import Volume
+    from tiers.page_store import PageStore
+
+__all__ = ["expire_uploads_forever", "keep_reserve_forever", "measure_room_forever", "seal_volume"]
+
+ROOMS_INTERVAL_S = 5.0  # how stale placement's idea of free space may be
+EXPIRY_INTERVAL_S = 600.0
+RESERVE_INTERVAL_S = 60.0  # from a disk that was full to the next one
+EXPIRED_PER_COMMIT = 1000
+COMPLETED_KEPT_US = 24 * 3600 * 1_000_000  # a retried Complete gets its answer for a day
+SEAL_S_MAX = 10.0
+
+_log = structlog.get_logger("runtime")
+
+
+async def measure_room_forever(store: PageStore, volume_id: VolumeId) -> None:
+    """One task a volume, so that one whose device hangs keeps no other's numbers old."""
+    while True:
+        await trio.sleep(ROOMS_INTERVAL_S)
+        await store.measure_room(volume_id)
+
+
+async def keep_reserve_forever(catalog: Catalog) -> None:
+    """Take the room for deletes on a full disk again once it can be had."""
+    while True:
+        try:
+            await catalog.take_reserve()
+        except CatalogError as error:
+            _log.warning("reserve_failed", error=str(error))
+        await trio.sleep(RESERVE_INTERVAL_S)
+
+
+async def expire_uploads_forever(catalog: Catalog, clock: Clock) -> None:
+    """Forget completed uploads whose retries are no longer answered."""
+    while True:
+        before_us = clock.now_us() - COMPLETED_KEPT_US
+        expire = partial(uploads.expire_completed, before_us=before_us, limit=EXPIRED_PER_COMMIT)
+        try:
+            while await catalog.commit(expire) == EXPIRED_PER_COMMIT:
+                continue
+        except CatalogError as error:
+            # A full disk, for one. A catalog that is unfit for good ends the server by itself.
+            _log.warning("expiry_failed", error=str(error))
+        await trio.sleep(EXPIRY_INTERVAL_S)
+
+
+async def seal_volume(volume: Volume) -> None:
+    """Give the unwritten tails of open segments back; the next start seals what this cannot."""
+    with trio.move_on_after(SEAL_S_MAX):
+        try:
+            await volume.seal_open_segments()
+        except HalError as error:
+            _log.warning("seal_failed", volume=volume.volume_id, error=str(error))

@@ -1,0 +1,85 @@
+"""Which numbers of which parts are metrics, and which of them can fall."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from appliance.assembly import Core
+    from appliance.keyring import KeyRing
+    from appliance.metrics import Metrics
+    from appliance.objects.buffers import RequestBuffers
+    from appliance.rate import RateLimiter
+    from appliance.servers import Servers
+    from tiers.page_store import PageStore
+    from tiers.reclaimer import Reclaimer
+    from tiers.scrubber import Scrubber
+
+__all__ = ["watch_parts"]
+
+CATALOG_GAUGES = (
+    "reads_running",
+    "reads_waiting",
+    "committer_batch_units_max",
+    "committer_units_waiting",
+)
+KEYRING_GAUGES = ("entry_count", "unknown_count", "signing_key_count")
+BUFFER_GAUGES = (
+    "total_bytes",
+    "outstanding_count",
+    "outstanding_bytes",
+    "idle_bytes",
+    "waiting_count",
+)
+VOLUME_GAUGES = ("segments_open", "segments_sealed", "segments_poisoned")
+DEVICE_GAUGES = ("operations_waiting", "operations_running")
+SCRUB_GAUGES = (
+    "running",
+    "quarantined_pages",
+    "pass_done_bytes",
+    "pass_total_bytes",
+    "rate_bytes_per_s",
+    "last_pass_ended_s",
+)
+
+
+def watch_parts(
+    metrics: Metrics,
+    core: Core,
+    *,
+    reclaimer: Reclaimer,
+    scrubber: Scrubber,
+    keyring: KeyRing,
+    limiter: RateLimiter,
+    servers: Servers,
+) -> None:
+    """Publish the numbers of every part of a running server."""
+    metrics.watch("catalog", core.catalog.statistics, gauges=CATALOG_GAUGES)
+    metrics.watch("pages", core.store.statistics)
+    metrics.watch("accesses", core.recorder.statistics, gauges=("pending",))
+    metrics.watch("reclaim", reclaimer.statistics)
+    metrics.watch("keyring", keyring.statistics, gauges=KEYRING_GAUGES)
+    metrics.watch("http", servers.s3.statistics, gauges=("connections_open",))
+    metrics.watch("rate", limiter.statistics, gauges=("tenants_known",))
+    _watch_buffers(metrics, core.buffers)
+    _watch_volumes(metrics, core.store, scrubber)
+
+
+def _watch_buffers(metrics: Metrics, buffers: RequestBuffers) -> None:
+    for pool, size in ((buffers.small, "small"), (buffers.large, "large")):
+        metrics.watch("buffers", pool.statistics, gauges=BUFFER_GAUGES, labels={"pool": size})
+
+
+def _watch_volumes(metrics: Metrics, store: PageStore, scrubber: Scrubber) -> None:
+    for volume in store.volumes:
+        labels = {"volume": str(volume.volume_id), "tier": volume.tier}
+        metrics.watch("volume", volume.statistics, gauges=VOLUME_GAUGES, labels=labels)
+        metrics.watch("device", volume.device.statistics, gauges=DEVICE_GAUGES, labels=labels)
+        metrics.watch(
+            "volume_room",
+            partial(store.room, volume.volume_id),
+            gauges=("total_bytes", "free_bytes"),
+            labels=labels,
+        )
+        metrics.watch("scrub", scrubber.watch(volume.volume_id), gauges=SCRUB_GAUGES, labels=labels)
