@@ -105,6 +105,7 @@ class AccessSample:
         offset: int,
         length: int,
         weight: float,
+        is_stranger: bool,
     ) -> None:
         """Note a GET, if its object is in the sample.
 
@@ -115,7 +116,9 @@ class AccessSample:
             offset: First byte that is read.
             length: Bytes that are read.
             weight: That the scan filter gave it.
+            is_stranger: The scan filter did not know the client.
         """
+        marks = {"stranger": True} if is_stranger else {}
         self._note(
             name,
             op="GET",
@@ -124,6 +127,7 @@ class AccessSample:
             offset=offset,
             length=length,
             weight=weight,
+            **marks,
         )
 
     def note_write(self, *, name: bytes, size_bytes: int) -> None:

@@ -51,10 +51,12 @@ class NotedReads:
     Attributes:
         accesses: Page ids, weights above 0, times.
         sizes: Bytes of each page's record.
+        strangers: 1 for a read by a client of whom nothing else is known (`ScanFilter.knows`).
     """
 
     accesses: AccessBatch = field(default_factory=AccessBatch)
     sizes: array[int] = field(default_factory=lambda: array("I"))
+    strangers: bytearray = field(default_factory=bytearray)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -122,12 +124,21 @@ class AccessRecorderStatistics:
 class ReadNote:
     """One GET, weighed. Told of each page whose bytes are about to be sent."""
 
-    __slots__ = ("_client", "_now", "_recorder", "weight")
+    __slots__ = ("_client", "_now", "_recorder", "is_stranger", "weight")
 
-    def __init__(self, recorder: AccessRecorder, client: str, weight: float, now: float) -> None:
+    def __init__(  # made by `begin_read` only
+        self,
+        recorder: AccessRecorder,
+        client: str,
+        *,
+        weight: float,
+        is_stranger: bool,
+        now: float,
+    ) -> None:
         self._recorder = recorder
         self._client = client
         self.weight = weight
+        self.is_stranger = is_stranger
         self._now = now
 
     def note(self, page: StoredPage, read_bytes: int) -> None:
@@ -137,7 +148,9 @@ class ReadNote:
             return
         if read_bytes < page.payload_bytes:
             weight *= read_bytes / page.payload_bytes
-        self._recorder.note_page(self._client, page, weight, self._now)
+        self._recorder.note_page(
+            self._client, page, weight, self._now, is_stranger=self.is_stranger
+        )
 
 
 class AccessRecorder:
@@ -197,9 +210,13 @@ class AccessRecorder:
             now: Seconds of the monotonic clock.
         """
         read = Read(client=client, name=name, offset=offset, length=length)
-        return ReadNote(self, client, self._scans.weigh(read, now=now), now)
+        is_stranger = not self._scans.knows(client)
+        weight = self._scans.weigh(read, now=now)
+        return ReadNote(self, client, weight=weight, is_stranger=is_stranger, now=now)
 
-    def note_page(self, client: str, page: StoredPage, weight: float, now: float) -> None:
+    def note_page(
+        self, client: str, page: StoredPage, weight: float, now: float, *, is_stranger: bool
+    ) -> None:
         """Note a read of a page; `ReadNote.note` knows the weight."""
         page_id = page.body_id + page.page_index
         if not self._coalescer.admits(hash((client, page_id)), now):
@@ -218,6 +235,7 @@ class AccessRecorder:
         accesses.weights.append(weight)
         accesses.times.append(now)
         reads.sizes.append(extent.length_bytes)
+        reads.strangers.append(is_stranger)
 
     def note_write(self, pages: Sequence[StoredPage], now: float) -> None:
         """Note that a commit has made pages true; where they lie, they say."""

@@ -174,7 +174,15 @@ class TieringEngine:
         """Whether the page is on the fast tier."""
         return page in self.tier
 
-    def read(self, page: int, size_bytes: int, *, now: float, weight: float = 1.0) -> Outcome:
+    def read(
+        self,
+        page: int,
+        size_bytes: int,
+        *,
+        now: float,
+        weight: float = 1.0,
+        is_stranger: bool = False,
+    ) -> Outcome:
         """Note a read and decide about the page.
 
         Args:
@@ -182,6 +190,7 @@ class TieringEngine:
             size_bytes: Of its record, a multiple of 4 KiB.
             now: Seconds; a clock that jumps back makes waiting times longer, nothing else.
             weight: 0 to 1; 0 for a read that says nothing (`tiers.scan_filter`).
+            is_stranger: Nothing but this read is known of who reads (`ScanFilter.knows`).
         """
         if weight <= 0.0:
             if page in self.tier:
@@ -191,7 +200,10 @@ class TieringEngine:
         self._advance(now)
         if self.tier.note_read(page, weight):
             return _HIT
-        return self._consider(page, size_bytes, now=now, weight=weight)
+        facts = self.tier.note_miss(
+            page, size_bytes, weight=weight, now=now, is_stranger=is_stranger
+        )
+        return self._consider(page, facts, now=now)
 
     def write(self, page: int, size_bytes: int, *, now: float, weight: float = 1.0) -> Outcome:
         """Note that a page was written: to the fast tier if it fits, else to the slow one.
@@ -246,8 +258,8 @@ class TieringEngine:
         self.tier.advance(self._reads if self._counts_reads else now)
         self.tier.visit(VISITS_PER_READ)
 
-    def _consider(self, page: int, size_bytes: int, *, now: float, weight: float) -> Outcome:
-        facts = self.tier.note_miss(page, size_bytes, weight=weight, now=now)
+    def _consider(self, page: int, facts: PromotionFacts, *, now: float) -> Outcome:
+        size_bytes = facts.size_bytes
         verdict = self._judge(facts, now)
         if not verdict.is_move:
             return Outcome(is_hit=False, verdict=verdict)

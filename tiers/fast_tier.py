@@ -394,7 +394,9 @@ class FastTier:
         """The heat of a write that found no room here."""
         self.heat.add(page, weight, self._at)
 
-    def note_miss(self, page: int, size_bytes: int, *, weight: float, now: float) -> PromotionFacts:
+    def note_miss(
+        self, page: int, size_bytes: int, *, weight: float, now: float, is_stranger: bool = False
+    ) -> PromotionFacts:
         """One counted read of a page that is not here: its ghost is the latest from now on.
 
         Args:
@@ -402,6 +404,7 @@ class FastTier:
             size_bytes: Of its record.
             weight: Above 0.
             now: Seconds since 1970.
+            is_stranger: See `GhostRing.touch`.
         """
         was_known = self.heat.add(page, weight, self._at)
         ghost = self._ghosts.touch(
@@ -411,6 +414,7 @@ class FastTier:
             weight=weight,
             lot=self._lots.random(),
             now=now,
+            is_stranger=is_stranger,
         )
         return self._promotion_facts(page, size_bytes, ghost, is_known=was_known, now=now)
 

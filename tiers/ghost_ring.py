@@ -31,7 +31,8 @@ class Ghost:
     """The trace of a page.
 
     Attributes:
-        touches: Counted reads since it is remembered; 0 for a page that left the fast tier.
+        touches: Counted reads since it is remembered; 0 for a page that left the fast tier, or that
+            a stranger alone has read.
         short_level: Of its heat on the short scale, as stored (`tiers.temperature`).
         demoted_at: When it left the fast tier, seconds since 1970; None where it was not there.
         left_unread: It left the fast tier without having been read there.
@@ -115,7 +116,15 @@ class GhostRing:
         return ghost
 
     def touch(
-        self, page: int, units: int, *, position: float, weight: float, lot: float, now: float
+        self,
+        page: int,
+        units: int,
+        *,
+        position: float,
+        weight: float,
+        lot: float,
+        now: float,
+        is_stranger: bool = False,
     ) -> Ghost:
         """Note a counted read of a page, remembered as the latest from now on.
 
@@ -126,6 +135,9 @@ class GhostRing:
             weight: Above 0.
             lot: For the rounding.
             now: Seconds since 1970.
+            is_stranger: Nothing but this read is known of who reads. It is no touch of a page that
+                nobody else has touched: every walk begins with such a read. A second one, by
+                whomever, is a touch.
 
         Returns:
             Its trace, this read among what it counts.
@@ -133,7 +145,7 @@ class GhostRing:
         row = self._index.find(page)
         if row == NO_ROW:
             level = add_access(NEVER, position=position, weight=weight, lot=lot)
-            ghost = Ghost(touches=1, short_level=level)
+            ghost = Ghost(touches=0 if is_stranger else 1, short_level=level)
             self._enter(page, ghost, units)
             return ghost
         self._found += 1

@@ -246,14 +246,16 @@ class Migrator:
         factor = self.residency.breaker.factor(now)
         arriving = self.work.arriving.get(self._fast_name, 0)
         accesses = misses.accesses
-        for slot, weight, size_bytes in zip(
-            accesses.slots, accesses.weights, misses.sizes, strict=True
+        for slot, weight, size_bytes, stranger in zip(
+            accesses.slots, accesses.weights, misses.sizes, misses.strangers, strict=True
         ):
             page_id = PageId(slot)
             if page_id in self._fast:  # it has risen since
                 self._fast.note_read(page_id, weight)
                 continue
-            facts = self._fast.note_miss(page_id, size_bytes, weight=weight, now=now)
+            facts = self._fast.note_miss(
+                page_id, size_bytes, weight=weight, now=now, is_stranger=bool(stranger)
+            )
             if self.residency.is_loaded and page_id not in self.work.queue:
                 self._promotions.consider(
                     page_id,

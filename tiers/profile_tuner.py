@@ -128,19 +128,22 @@ class ProfileTuner:
         """The weight that is in force."""
         return CANDIDATES[self._chosen]
 
-    def note(self, page: int, size_bytes: int, *, now: float, weight: float) -> bool:
+    def note(
+        self, page: int, size_bytes: int, *, now: float, weight: float, is_stranger: bool = False
+    ) -> bool:
         """Note a read; whether another weight is in force from now on."""
         if weight <= 0.0 or not self._is_useful:
             return False
         if (page * _MIX) & (2**64 - 1) > self._limit:
             return False
-        return self._replay(page, size_bytes, now=now, weight=weight)
+        return self._replay(page, size_bytes, now=now, weight=weight, is_stranger=is_stranger)
 
     def note_many(
         self,
         pages: Sequence[int],
         sizes: Sequence[int],
         weights: Sequence[float],
+        strangers: bytearray,
         *,
         now: float,
     ) -> bool:
@@ -154,14 +157,22 @@ class ProfileTuner:
         limit = self._limit
         for row, page in enumerate(pages):
             if (page * _MIX) & (2**64 - 1) <= limit:
-                is_other = self._replay(page, sizes[row], now=now, weight=weights[row])
+                is_other = self._replay(
+                    page,
+                    sizes[row],
+                    now=now,
+                    weight=weights[row],
+                    is_stranger=bool(strangers[row]),
+                )
                 has_changed = has_changed or is_other
         return has_changed
 
-    def _replay(self, page: int, size_bytes: int, *, now: float, weight: float) -> bool:
+    def _replay(
+        self, page: int, size_bytes: int, *, now: float, weight: float, is_stranger: bool
+    ) -> bool:
         """Show a read of a sampled page to the shadows."""
         for number, shadow in enumerate(self._shadows):
-            outcome = shadow.read(page, size_bytes, now=now, weight=weight)
+            outcome = shadow.read(page, size_bytes, now=now, weight=weight, is_stranger=is_stranger)
             if outcome.is_hit:
                 self._hits[number] += 1
             elif outcome.verdict is not None and outcome.verdict.action is Action.PROMOTE:

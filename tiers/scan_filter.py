@@ -6,6 +6,10 @@ scanners do. A walk is recognised by reads whose (bucket, key, offset) only ever
 least `WALK_STEPS_MIN` objects and the cutoff in bytes together. A new client's first read counts;
 those that follow in order do not, until it has read something out of order once.
 
+That first read may be the beginning of a walk or all that the client wants: nobody can tell. It is
+a *stranger's*: heat like any other, but no reason to promote a page that nobody else has read
+(`GhostRing.touch`).
+
 An object's scans may count after all: from the `promote_after_scans`-th within a half-life on, so
 that what is really read through again and again is not kept slow for ever. Not where the walk
 itself is longer than the fast tier has room for: it would push itself out before it comes round
@@ -93,6 +97,13 @@ class ScanFilter:
         return ScanFilterStatistics(
             reads=self._reads, sequential=self._sequential, sessions=len(self._sessions)
         )
+
+    def knows(self, client: str | None) -> bool:
+        """Whether the client has read before, as far as is remembered; asked before `weigh`.
+
+        One that is not told apart from others counts as known.
+        """
+        return client is None or client in self._sessions
 
     def weigh(self, read: Read, *, now: float) -> float:
         """Weight of a read in the heat: 1 for a random one, the rule's for a sequential one."""

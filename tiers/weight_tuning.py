@@ -82,5 +82,7 @@ class WeightTuning:
         if self._tuner is None or not reads:
             return
         accesses = reads.accesses
-        if self._tuner.note_many(accesses.slots, reads.sizes, accesses.weights, now=now):
+        if self._tuner.note_many(
+            accesses.slots, reads.sizes, accesses.weights, reads.strangers, now=now
+        ):
             self._fast.short_weight = self._tuner.short_weight

@@ -122,6 +122,7 @@ class S3Request:
                 offset=offset,
                 length=length,
                 weight=note.weight,
+                is_stranger=note.is_stranger,
             )
         return note
 

@@ -80,12 +80,19 @@ def read(s3: S3Client, key: str) -> bytes:
     return s3.get_object(Bucket="data", Key=key)["Body"].read()
 
 
+def introduce(s3: S3Client) -> None:
+    """Let the client be known by a read of something else: a stranger's read promotes nothing."""
+    s3.put_object(Bucket="data", Key="zz", Body=SMALL)
+    read(s3, "zz")
+
+
 def test_what_is_read_rises_and_is_the_same_after_kill_9(
     server: ServerProcess, s3: S3Client
 ) -> None:
     for key, body in (("big", BODY), ("small", SMALL), ("cold", BODY)):
         put_cold(s3, key, body)
     assert explain(server, "big")["tier"] == "hdd"
+    introduce(s3)
 
     # Not in the order of their names: who reads in order only is taken for a backup.
     assert read(s3, "small") == SMALL
@@ -123,6 +130,7 @@ def test_a_pin_brings_pages_up_that_nobody_reads(server: ServerProcess, s3: S3Cl
 
 def test_moves_wait_while_they_are_paused(server: ServerProcess, s3: S3Client) -> None:
     put_cold(s3, "a", SMALL)
+    introduce(s3)
     server.command("tier", "pause")
     read(s3, "a")
     time.sleep(3.0)

@@ -79,6 +79,5 @@ def test_ten_backups_of_five_times_the_ssd_displace_nothing() -> None:
     quiet = replay_policy(alone.finish(), default_policy(), ssd_bytes=ssd_bytes)
     replay_policy(mixed.finish(), default_policy(), ssd_bytes=ssd_bytes, observe=observe)
 
-    assert abs(sum(hits) / len(hits) - quiet.hit_ratio) <= 0.005
-    # The first read of a client that nobody has seen before may be anything.
-    assert len(promoted) <= 1
+    assert quiet.hit_ratio - sum(hits) / len(hits) <= 0.005  # what the scans cost
+    assert promoted == []

@@ -213,8 +213,12 @@ def _replay_cache(name: str, cache: Cache, trace: Trace, turn: float) -> Replay:
     return tally.finish()
 
 
-def _weigh(trace: Trace, policy: Policy, ssd_bytes: int) -> array[float]:
-    """Weight of each access in the heat: scans out, a client's reads within a minute once."""
+def _weigh(trace: Trace, policy: Policy, ssd_bytes: int) -> tuple[array[float], bytearray]:
+    """Weight of each access in the heat: scans out, a client's reads within a minute once.
+
+    Returns:
+        The weights, and 1 for each read by a client of whom nothing else is known.
+    """
     half_life = policy.heat.half_life_s
     scans = ScanFilter(
         policy.heat.sequential,
@@ -223,6 +227,7 @@ def _weigh(trace: Trace, policy: Policy, ssd_bytes: int) -> array[float]:
     )
     coalescer = Coalescer(policy.heat.coalesce_s)
     weights = array("d")
+    strangers = bytearray(trace.strangers)
     for number, page in enumerate(trace.pages):
         if trace.ops[number] != READ:
             weights.append(policy.heat.write_heat)
@@ -236,12 +241,13 @@ def _weigh(trace: Trace, policy: Policy, ssd_bytes: int) -> array[float]:
         )
         weight = trace.weights[number]
         if math.isnan(weight):
+            strangers[number] = not scans.knows(read.client)
             weight = scans.weigh(read, now=now)
         weight *= trace.shares[number]
         if client and weight > 0.0 and not coalescer.admits(hash((client, page)), now):
             weight = 0.0
         weights.append(weight)
-    return weights
+    return weights, strangers
 
 
 class Observer(Protocol):
@@ -285,12 +291,13 @@ def replay_policy(
         turn_pages=turn,
         lots=lots,
     )
-    weights = _weigh(trace, policy, ssd_bytes)
+    weights, strangers = _weigh(trace, policy, ssd_bytes)
     tally = _Tally("policy", trace, turn)
     for number, page in enumerate(trace.pages):
         now, size, weight = trace.times[number], trace.sizes[page], weights[number]
+        is_stranger = bool(strangers[number])
         if trace.ops[number] == READ:
-            outcome = engine.read(page, size, now=now, weight=weight)
+            outcome = engine.read(page, size, now=now, weight=weight, is_stranger=is_stranger)
             tally.read(trace.lengths[number], is_hit=outcome.is_hit)
             is_promoted = outcome.verdict is not None and outcome.verdict.is_move
             if is_promoted:
@@ -301,6 +308,8 @@ def replay_policy(
             outcome = engine.write(page, size, now=now, weight=weight)
             tally.note(engine.premigrate())
         tally.note(outcome.moves)
-        if half_life is None and tuner.note(page, size, now=now, weight=weight):
+        if half_life is None and tuner.note(
+            page, size, now=now, weight=weight, is_stranger=is_stranger
+        ):
             engine.weigh_short(tuner.short_weight)
     return tally.finish()

@@ -47,6 +47,7 @@ class Access:
         object_name: Its object, in the order of listings; `name` where that is the object.
         weight: That whoever wrote the trace gave the read, 0 for one that is part of a scan; None
             where that is to be found out.
+        is_stranger: Whoever wrote the trace knew nothing else of the client.
     """
 
     time: float | None
@@ -58,6 +59,7 @@ class Access:
     offset: int = 0
     object_name: bytes | None = None
     weight: float | None = None
+    is_stranger: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ class Trace:
         clients: Index into `client_names` plus 1; 0 for unknown.
         offsets: Of the first byte in the object.
         weights: Of the reads that say so, 0 to 1; nan for all others.
+        strangers: 1 for a read that says that its client was not known.
         sizes: Of each page, its largest, in whole blocks.
         objects: Name of the object of each page.
         has_times: The times are the trace's own.
@@ -86,6 +89,7 @@ class Trace:
     clients: array[int]
     offsets: array[int]
     weights: array[float]
+    strangers: bytearray
     sizes: array[int]
     objects: list[bytes]
     client_names: list[str]
@@ -122,6 +126,7 @@ class TraceBuilder:
             clients=array("I"),
             offsets=array("Q"),
             weights=array("f"),
+            strangers=bytearray(),
             sizes=array("Q"),
             objects=[],
             client_names=[],
@@ -152,6 +157,7 @@ class TraceBuilder:
         trace.ops.append(access.op)
         trace.offsets.append(access.offset)
         trace.weights.append(math.nan if access.weight is None else access.weight)
+        trace.strangers.append(access.is_stranger)
         trace.clients.append(self._find_client(access.client))
 
     def _find_client(self, client: str | None) -> int:
@@ -179,6 +185,7 @@ class TraceBuilder:
             clients=trace.clients,
             offsets=trace.offsets,
             weights=trace.weights,
+            strangers=trace.strangers,
             sizes=trace.sizes,
             objects=trace.objects,
             client_names=trace.client_names,

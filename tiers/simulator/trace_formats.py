@@ -161,6 +161,7 @@ def _add(builder: TraceBuilder, access: Access, pages_of: int | None, file: str)
                 offset=max(access.offset, start),
                 object_name=access.name,
                 weight=access.weight,
+                is_stranger=access.is_stranger,
             )
         )
 
@@ -397,6 +398,7 @@ def _parse_row(row: dict[str, object]) -> Parsed:
         client=None if client is None else str(client),
         offset=offset,
         weight=_weight(row.get("weight")),
+        is_stranger=row.get("stranger") is True,
     )
 
 

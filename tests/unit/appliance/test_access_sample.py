@@ -49,9 +49,15 @@ class Setup:
         assert set(fields) == {"error"}
         self.events.append(name)
 
-    def read(self, name: bytes, *, weight: float = 1.0) -> None:
+    def read(self, name: bytes, *, weight: float = 1.0, is_stranger: bool = False) -> None:
         self.log.note_read(
-            client="AKIA 10.0.0.1", name=name, size_bytes=5000, offset=10, length=20, weight=weight
+            client="AKIA 10.0.0.1",
+            name=name,
+            size_bytes=5000,
+            offset=10,
+            length=20,
+            weight=weight,
+            is_stranger=is_stranger,
         )
 
     def rows(self) -> list[dict[str, object]]:
@@ -85,6 +91,15 @@ async def test_a_line_says_what_was_done_and_not_to_what(tmp_path: Path) -> None
     text = setup.files()[0].read_text(encoding="utf-8")
     assert "secret" not in text
     assert "AKIA" not in text
+
+
+async def test_a_line_says_when_nothing_else_was_known_of_the_client(tmp_path: Path) -> None:
+    setup = Setup(tmp_path)
+    setup.read(b"k", is_stranger=True)
+    setup.read(b"k")
+    await setup.log.write()
+
+    assert [row.get("stranger") for row in setup.rows()] == [True, None]
 
 
 async def test_plain_names_are_written_where_they_are_asked_for(tmp_path: Path) -> None:

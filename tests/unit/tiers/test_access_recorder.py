@@ -88,6 +88,14 @@ def test_a_page_of_one_answer_counts_and_a_scan_does_not() -> None:
     assert recorder.statistics().sequential == 19
 
 
+def test_the_first_read_of_a_client_is_a_strangers() -> None:
+    recorder = make_recorder(Heat(sequential=Sequential(weight=1.0)))
+    for number, client in enumerate(("a", "a", "b")):
+        read(recorder, page_of(number), client=client, now=float(number))
+
+    assert recorder.take().hits.strangers == b"\x01\x00\x01"
+
+
 def test_nothing_read_is_no_read() -> None:
     recorder = make_recorder()
     read(recorder, page_of(0), read_bytes=0)

@@ -287,6 +287,17 @@ def test_the_third_scan_counts_unless_it_is_larger_than_the_tier() -> None:
         assert weights[3] == last
 
 
+def test_a_client_is_a_stranger_at_its_first_read_only() -> None:
+    scans = ScanFilter(Sequential(), room_bytes=1 << 40, half_life_s=1e6)
+    known = []
+    for name in (b"m", b"a", b"z"):
+        known.append(scans.knows("c"))
+        scans.weigh(Read(client="c", name=name, offset=0, length=MIB), now=NOW)
+
+    assert known == [False, True, True]
+    assert scans.knows(None)
+
+
 def test_an_unknown_client_counts_always() -> None:
     scans = ScanFilter(Sequential(), room_bytes=1, half_life_s=1.0)
     read = Read(client=None, name=b"a", offset=0, length=1 << 40)

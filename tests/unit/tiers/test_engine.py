@@ -57,6 +57,18 @@ def test_one_read_displaces_nothing_that_is_read_often() -> None:
     assert outcome.verdict.priority < outcome.verdict.cut
 
 
+def test_a_page_that_only_a_stranger_has_read_does_not_rise_even_into_an_empty_tier() -> None:
+    engine = make_engine()
+
+    first = engine.read(7, SIZE, now=0.0, is_stranger=True).verdict
+    second = engine.read(7, SIZE, now=0.0, is_stranger=True).verdict
+
+    assert first is not None
+    assert first.reason is Reason.FIRST_TOUCH
+    assert second is not None
+    assert second.reason is Reason.ROOM
+
+
 def test_a_page_that_is_read_more_and_more_rises() -> None:
     engine = make_engine()
     fill(engine)

@@ -91,6 +91,18 @@ def test_looking_at_the_facts_of_a_page_changes_nothing() -> None:
     assert tier.note_miss(5, SIZE, weight=1.0, now=NOW).touches == 2
 
 
+def test_a_stranger_alone_touches_nothing_and_two_of_them_do() -> None:
+    tier = make_tier()
+
+    first = tier.note_miss(5, SIZE, weight=1.0, now=NOW, is_stranger=True)
+    second = tier.note_miss(5, SIZE, weight=1.0, now=NOW, is_stranger=True)
+    tier.note_miss(6, SIZE, weight=1.0, now=NOW, is_stranger=True)
+    known = tier.note_miss(6, SIZE, weight=1.0, now=NOW)
+
+    assert (first.touches, second.touches, known.touches) == (0, 1, 1)
+    assert second.priority > first.priority
+
+
 def test_a_change_of_half_life_keeps_the_order_of_pages() -> None:
     tier = make_tier()
     random = Random(2)

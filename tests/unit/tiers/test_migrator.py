@@ -105,12 +105,14 @@ class Server:
         return pages
 
     def read(self, pages: Sequence[StoredPage], *, times: int = 1) -> None:
-        """Each time by another client, so that each counts."""
+        """Each time by another client, known from another read before, so that each counts."""
         for _ in range(times):
             self.clients += 1
             for page in pages:
+                client = f"c{self.clients}-{page.page_id}"
+                self.recorder.begin_read(client=client, name=b"z", offset=0, length=1, now=0.0)
                 note = self.recorder.begin_read(
-                    client=f"c{self.clients}-{page.page_id}",
+                    client=client,
                     name=b"acme/data/%d" % page.body_id,
                     offset=0,
                     length=page.payload_bytes,

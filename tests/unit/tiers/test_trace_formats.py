@@ -60,6 +60,13 @@ def test_our_own_log_as_json_lines(tmp_path: Path) -> None:
     assert trace.has_times
 
 
+def test_our_own_log_says_of_a_read_that_its_client_was_not_known(tmp_path: Path) -> None:
+    rows = [OWN[0] | {"weight": 1.0, "stranger": True}, OWN[0] | {"weight": 1.0}]
+    trace = load(tmp_path, "own", "".join(json.dumps(row) + "\n" for row in rows))
+
+    assert trace.strangers == b"\x01\x00"
+
+
 def test_our_own_log_as_parquet_is_the_same(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     names = ("time", "op", "name", "size", "client", "offset", "length")

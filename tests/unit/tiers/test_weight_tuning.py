@@ -40,6 +40,7 @@ def loop(count: int) -> NotedReads:
     for number in range(count):
         reads.accesses.append(number % 150, 1.0, float(number))
         reads.sizes.append(SIZE)
+        reads.strangers.append(0)
     return reads
 
 
