@@ -8,7 +8,7 @@ lost sets `died_us`; a dead body is never referred to again, its pages are recla
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Integer, bindparam, case, func, insert, literal, select, update
 
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from tenants.records import TenantId
 
 __all__ = [
+    "PAGE_COLUMNS",
+    "PageRow",
     "add_references",
     "adopt_version_bodies",
+    "decode_page",
     "insert_body",
     "list_pages",
     "release_body",
@@ -46,17 +49,23 @@ _IDS_PER_STATEMENT = 500
 
 _INSERT_BODY = insert(tables.bodies)
 _INSERT_PAGE = insert(tables.pages)
+PAGE_COLUMNS = (
+    _p.page_index,
+    _p.payload_bytes,
+    _p.blake3,
+    _p.volume_id,
+    _p.segment_id,
+    _p.segment_offset,
+    _p.record_bytes,
+    _p.generation,
+)
+"""What `decode_page` takes, in this order."""
+
+PageRow = tuple[int, int, bytes, VolumeId, SegmentId, int, int, int]
+"""A row of `PAGE_COLUMNS`."""
+
 _LIST_PAGES = (
-    select(
-        _p.page_index,
-        _p.payload_bytes,
-        _p.blake3,
-        _p.volume_id,
-        _p.segment_id,
-        _p.segment_offset,
-        _p.record_bytes,
-        _p.generation,
-    )
+    select(*PAGE_COLUMNS)
     .where(_p.body_id == bindparam("body"), _p.page_index >= bindparam("first"))
     .order_by(_p.page_index)
     .limit(bindparam("row_limit", type_=Integer))
@@ -165,17 +174,19 @@ def list_pages(
     found = connection.execute(
         _LIST_PAGES, {"body": body_id, "first": first_index, "row_limit": limit}
     )
-    return [
-        StoredPage(
-            body_id=body_id,
-            page_index=row[0],
-            payload_bytes=row[1],
-            blake3=row[2],
-            extent=Extent(VolumeId(row[3]), SegmentId(row[4]), row[5], row[6]),
-            generation=row[7],
-        )
-        for row in found
-    ]
+    return [decode_page(body_id, cast("PageRow", tuple(row))) for row in found]
+
+
+def decode_page(body_id: BodyId, row: PageRow) -> StoredPage:
+    """The page of a body in a row of `PAGE_COLUMNS`."""
+    return StoredPage(
+        body_id=body_id,
+        page_index=row[0],
+        payload_bytes=row[1],
+        blake3=row[2],
+        extent=Extent(row[3], row[4], row[5], row[6]),
+        generation=row[7],
+    )
 
 
 def add_references(connection: Connection, body_ids: Iterable[BodyId]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,13 @@ from tenants.errors import QuotaExceeded
 from tenants.records import QuotaLimits, TenantId
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy import Connection
 
 __all__ = [
+    "BUCKET_COLUMNS",
     "attach_bucket_statement",
     "create_bucket",
+    "decode_bucket",
     "delete_bucket",
     "find_bucket",
     "list_buckets",
@@ -35,7 +36,7 @@ __all__ = [
 _b = tables.buckets.c
 _t = tables.tenants.c
 
-_COLUMNS = (
+BUCKET_COLUMNS = (
     _b.bucket_id,
     _b.tenant_id,
     _b.name,
@@ -47,11 +48,13 @@ _COLUMNS = (
     _b.object_count,
     _b.manifest_body_id,
 )
-_FIND = select(*_COLUMNS).where(
+"""What `decode_bucket` takes, in this order."""
+
+_FIND = select(*BUCKET_COLUMNS).where(
     _b.tenant_id == bindparam("tenant"), _b.name == bindparam("bucket_name")
 )
 _LIST = (
-    select(*_COLUMNS)
+    select(*BUCKET_COLUMNS)
     .where(
         _b.tenant_id == bindparam("tenant"),
         _b.name > bindparam("after"),
@@ -67,6 +70,8 @@ _COUNT_BUCKETS = (
     .values(bucket_count=_t.bucket_count + bindparam("buckets_delta"))
 )
 _BY_ID = _b.bucket_id == bindparam("bucket")
+
+DECODED_MAX = 256  # rows of buckets that are read again and again, half a KiB each
 
 # Sorts after every character that a name may hold, on both databases.
 _HIGHEST = "\U0010ffff"
@@ -121,7 +126,7 @@ def create_bucket(
 def find_bucket(connection: Connection, *, tenant_id: TenantId, name: str) -> Bucket | None:
     """The tenant's bucket of that name, or None."""
     row = connection.execute(_FIND, {"tenant": tenant_id, "bucket_name": name}).first()
-    return None if row is None else _decode(row)
+    return None if row is None else decode_bucket(tuple(row))
 
 
 def list_buckets(
@@ -143,7 +148,7 @@ def list_buckets(
             "row_limit": limit,
         },
     )
-    return [_decode(row) for row in found]
+    return [decode_bucket(tuple(row)) for row in found]
 
 
 def delete_bucket(connection: Connection, *, tenant_id: TenantId, name: str, now_us: int) -> None:
@@ -253,11 +258,21 @@ def _load_locked(connection: Connection, tenant_id: TenantId, name: str) -> Buck
     return bucket
 
 
-def _decode(row: Sequence[object]) -> Bucket:
-    bucket_id, tenant_id, name, created_us, versioning, bytes_max, objects_max, used, count = row[
-        :9
-    ]
-    manifest_body_id = row[9]
+@functools.lru_cache(maxsize=DECODED_MAX)
+def decode_bucket(row: tuple[object, ...]) -> Bucket:
+    """The bucket in a row of `BUCKET_COLUMNS`; the same row gives the same record."""
+    (
+        bucket_id,
+        tenant_id,
+        name,
+        created_us,
+        versioning,
+        bytes_max,
+        objects_max,
+        used,
+        count,
+        manifest_body_id,
+    ) = row
     assert isinstance(bucket_id, int)
     assert isinstance(tenant_id, int)
     assert isinstance(name, str)

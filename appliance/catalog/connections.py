@@ -34,6 +34,7 @@ __all__ = [
     "make_reader_engine",
     "make_view_engine",
     "make_writer_engine",
+    "open_point_connection",
     "parse_url",
 ]
 
@@ -47,6 +48,9 @@ _CHECKPOINT_PAGES = 4_096
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
 _WRITER_CACHE_KIB = 64 * 1024
 _READER_CACHE_KIB = 16 * 1024
+# The upper levels of the trees of 10^8 pages, and the leaves of some 100,000 objects that are asked
+# for again and again. A page that is not in it costs a system call, not yet a disk.
+_POINT_CACHE_KIB = 32 * 1024
 
 _SYNCHRONOUS_FULL = 2
 _FILE_MODE = 0o600  # sealed secrets and names of tenants: for its owner alone
@@ -84,6 +88,12 @@ _READER_PRAGMAS = (
     "PRAGMA wal_autocheckpoint=0",
     f"PRAGMA cache_size=-{_READER_CACHE_KIB}",
     "PRAGMA query_only=ON",
+)
+_POINT_PRAGMAS = (
+    "PRAGMA wal_autocheckpoint=0",
+    f"PRAGMA cache_size=-{_POINT_CACHE_KIB}",
+    "PRAGMA query_only=ON",
+    "PRAGMA busy_timeout=0",  # who runs on the event loop does not wait for locks
 )
 _COMMON_WANTED = {
     "synchronous": _SYNCHRONOUS_FULL,
@@ -251,6 +261,43 @@ def _set(connection: sqlite3.Connection, pragma: str) -> None:
         raise CatalogDamaged(f"the schema is no text: {error.object!r}") from error
 
 
+def _prepare(
+    connection: sqlite3.Connection, pragmas: tuple[str, ...], wanted: dict[str, object]
+) -> None:
+    """Hold a connection to its rules, and read back those that durability rests on.
+
+    Raises:
+        CatalogDamaged: One of them does not hold.
+    """
+    # Python's driver would begin transactions by its own lights, and never before a SELECT.
+    connection.isolation_level = None
+    for pragma in (*_COMMON_PRAGMAS, *pragmas):
+        _set(connection, pragma)
+    for name, value in wanted.items():
+        found = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        if found != value:
+            raise CatalogDamaged(f"{name} is {found!r}, must be {value!r}")
+
+
+def open_point_connection(url: URL) -> sqlite3.Connection:
+    """The driver's own connection to a SQLite catalog, for point reads; it cannot write.
+
+    It waits for no lock: where one is held, a statement fails as busy. Used by one thread at a
+    time; whoever opened it closes it before the connection that writes.
+
+    Raises:
+        CatalogDamaged: A setting that durability rests on does not hold.
+        sqlite3.Error: It cannot be opened.
+    """
+    connection = sqlite3.connect(database_path(url), check_same_thread=False)
+    try:
+        _prepare(connection, _POINT_PRAGMAS, _READER_WANTED)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def _sqlite_engine(
     url: URL,
     pragmas: tuple[str, ...],
@@ -269,14 +316,7 @@ def _sqlite_engine(
 
     def prepare(connection: object, _record: object) -> None:
         assert isinstance(connection, sqlite3.Connection)
-        # Python's driver would begin transactions by its own lights, and never before a SELECT.
-        connection.isolation_level = None
-        for pragma in (*_COMMON_PRAGMAS, *pragmas):
-            _set(connection, pragma)
-        for name, value in wanted.items():
-            found = connection.execute(f"PRAGMA {name}").fetchone()[0]
-            if found != value:
-                raise CatalogDamaged(f"{name} is {found!r}, must be {value!r}")
+        _prepare(connection, pragmas, wanted)
 
     def begin_transaction(dbapi_connection: PoolProxiedConnection) -> None:
         driver = dbapi_connection.driver_connection

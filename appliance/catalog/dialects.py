@@ -40,6 +40,7 @@ __all__ = [
     "is_transaction_lost",
     "store_setting_row",
     "translate",
+    "translate_sqlite",
 ]
 
 _VERSION_COUNTER = "version_sequence"
@@ -163,16 +164,21 @@ def translate(error: exc.DBAPIError) -> CatalogError:
     if is_conflict(error):
         return CatalogBusy(str(error.orig))
     if isinstance(error.orig, sqlite3.Error):
-        match _primary_code(error.orig):
-            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-                return CatalogDamaged(str(error.orig))
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                return CatalogBusy(str(error.orig))
-            case _:
-                return CatalogUnavailable(str(error.orig))
+        return translate_sqlite(error.orig)
     if _sqlstate(error) in _POSTGRES_DAMAGED:
         return CatalogDamaged(str(error.orig))
     return CatalogUnavailable(str(error.orig))
+
+
+def translate_sqlite(error: sqlite3.Error) -> CatalogError:
+    """The catalog's word for a failure of SQLite's driver."""
+    match _primary_code(error):
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return CatalogDamaged(str(error))
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return CatalogBusy(str(error))
+        case _:
+            return CatalogUnavailable(str(error))
 
 
 def _sqlstate(error: exc.DBAPIError) -> str | None:

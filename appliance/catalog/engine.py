@@ -8,6 +8,7 @@ but the database, and they do not wait for anything else.
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -25,10 +26,13 @@ from appliance.catalog.connections import (
     is_sqlite,
     make_reader_engine,
     make_writer_engine,
+    open_point_connection,
     parse_url,
 )
-from appliance.catalog.dialects import is_full, translate
+from appliance.catalog.dialects import is_full, translate, translate_sqlite
 from appliance.catalog.errors import CatalogDamaged, CatalogFull, CatalogUnavailable
+from appliance.catalog.object_facts import find_facts
+from appliance.catalog.point_reads import PointReader, PointReadStatistics
 from appliance.catalog.reserve import DiskReserve
 from appliance.catalog.schema import check_schema
 from appliance.catalog.settings import find_setting, store_setting
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
     from appliance.catalog.committer import Flusher
+    from appliance.catalog.object_facts import ObjectFacts, ObjectQuery
     from appliance.catalog.records import Finding
     from hal.records import SegmentRef
 
@@ -53,11 +58,17 @@ READERS_DEFAULT = 4  # SQLite reads hold the interpreter lock in part: more thre
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogStatistics:
-    """Counts since the catalog was opened."""
+    """Counts since the catalog was opened.
+
+    Attributes:
+        reads: Units that were read in threads.
+        points: Reads of single objects; none on PostgreSQL, where all of them are such units.
+    """
 
     reads: int
     reads_running: int
     reads_waiting: int
+    points: PointReadStatistics
     committer: CommitterStatistics
 
 
@@ -75,8 +86,10 @@ class Catalog:
         flusher: Flusher,
         was_unclean: bool = True,
         marks: CommitMarks | None = None,
+        points: PointReader | None = None,
         resources: ExitStack,
     ) -> None:
+        self._points = points
         self._marks = marks
         self._was_unclean = was_unclean
         self._url = url
@@ -157,6 +170,7 @@ class Catalog:
             # Made after the writer and closed before it: the last connection to close checkpoints.
             readers = make_reader_engine(url, connections=reader_count)
             opened.callback(readers.dispose)
+            points = _open_points(url, opened) if is_sqlite(url) else None
             return cls(
                 url=url,
                 writer=writer,
@@ -166,6 +180,7 @@ class Catalog:
                 flusher=flusher,
                 was_unclean=was_unclean,
                 marks=marks,
+                points=points,
                 resources=opened.pop_all(),
             )
 
@@ -196,6 +211,24 @@ class Catalog:
         """
         self._reads += 1
         return await trio.to_thread.run_sync(self._run_reader, unit, limiter=self._reader_limiter)
+
+    async def find_object(self, query: ObjectQuery) -> ObjectFacts:
+        """What the catalog knows of one object, from one consistent snapshot.
+
+        On SQLite it is read on the caller's own thread, as long as that does not wait for a disk;
+        see `appliance.catalog.point_reads`.
+
+        Checkpoint: only where a thread is asked.
+
+        Raises:
+            CatalogUnavailable: The database cannot be read.
+            CatalogDamaged: It is damaged.
+        """
+        if self._points is not None:
+            facts = self._points.find_facts(query)
+            if facts is not None:
+                return facts
+        return await self.read(partial(find_facts, query=query))
 
     async def commit(
         self,
@@ -266,6 +299,7 @@ class Catalog:
             reads=self._reads,
             reads_running=slots.borrowed_tokens,
             reads_waiting=slots.tasks_waiting,
+            points=PointReadStatistics() if self._points is None else self._points.statistics(),
             committer=self._committer.statistics(),
         )
 
@@ -351,6 +385,18 @@ class Catalog:
             raise CatalogUnavailable(f"{path}: {error.strerror}") from error
         finally:
             os.close(copy)
+
+
+def _open_points(url: URL, opened: ExitStack) -> PointReader:
+    """Point reads on a connection of their own, closed with `opened`."""
+    try:
+        connection = open_point_connection(url)
+    except sqlite3.Error as error:
+        raise translate_sqlite(error) from error
+    opened.callback(connection.close)
+    points = PointReader(connection)
+    points.prepare()
+    return points
 
 
 def _begin_with_room(connection: Connection, url: URL, *, is_checked: bool) -> bool:

@@ -6,6 +6,7 @@ one short JSON object with a letter per group.
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ __all__ = [
 
 NULL_VERSION_ID = "null"
 _STANDARD = "STANDARD"
+PLAIN_MAX = 256  # content types of objects without other attributes; most systems know some dozen
 
 _v = tables.versions.c
 
@@ -141,7 +143,7 @@ def encode_attributes(attributes: VersionAttributes) -> str | None:
 def decode_attributes(content_type: str, text: str | None) -> VersionAttributes:
     """Undo `encode_attributes`."""
     if text is None:
-        return VersionAttributes(content_type=content_type)
+        return _make_plain(content_type)
     groups = json.loads(text)
     return VersionAttributes(
         content_type=content_type,
@@ -167,6 +169,11 @@ def decode_checksum(algorithm: object, value: object, kind: object) -> Checksum 
     assert isinstance(value, str)
     assert isinstance(kind, str)
     return Checksum(algorithm=algorithm, value=value, kind=ChecksumType(kind))
+
+
+@functools.lru_cache(maxsize=PLAIN_MAX)
+def _make_plain(content_type: str) -> VersionAttributes:
+    return VersionAttributes(content_type=content_type)
 
 
 def _pairs(found: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:

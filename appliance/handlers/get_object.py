@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.catalog import bodies, buckets, versions
+from appliance.catalog.object_facts import ObjectQuery
 from appliance.handlers.request import S3Request, require_bucket
 from appliance.handlers.versioned import (
     checksum_headers,
@@ -25,23 +25,20 @@ from appliance.s3.dates import http_date
 from appliance.s3.errors import S3Error
 from appliance.s3.messages import Headers, Response
 from appliance.s3.object_headers import apply_overrides
-from appliance.s3.ranges import Span, format_content_range, resolve_range
+from appliance.s3.ranges import Span, find_first_byte, format_content_range, resolve_range
+from tiers.records import PAGE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from appliance.catalog.records import BodySlice, Bucket, VersionRecord
-    from appliance.catalog.unit import Connection
     from appliance.s3.operations import GetObject, GetObjectAttributes, HeadObject
-    from tenants.records import TenantId
     from tiers.records import StoredPage
 
 __all__ = ["get_object", "get_object_attributes", "head_object", "load_object"]
 
-FIRST_PAGES = 8  # pages brought along by the first look-up: small objects need no second one
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class FoundObject:
     """A version that holds an object, with where its bytes are."""
 
@@ -52,7 +49,13 @@ class FoundObject:
 
 
 async def load_object(
-    request: S3Request, *, bucket: str, key: bytes, version_id: str | None, with_pages: bool
+    request: S3Request,
+    *,
+    bucket: str,
+    key: bytes,
+    version_id: str | None,
+    with_pages: bool,
+    first_byte: int = 0,
 ) -> FoundObject:
     """The version asked for, or the S3 error for its absence.
 
@@ -61,59 +64,25 @@ async def load_object(
         bucket: Name in the caller's namespace.
         key: Object key.
         version_id: None for the current version.
-        with_pages: Bring slices and first pages along (one more statement or two).
+        with_pages: Bring slices and first pages along.
+        first_byte: Where in a plain object those pages begin.
     """
-
-    def find(
-        connection: Connection,
-    ) -> tuple[Bucket | None, VersionRecord | None, list[BodySlice], list[StoredPage]]:
-        return _find(
-            connection,
-            tenant_id=request.principal.tenant.tenant_id,
-            name=bucket,
-            key=key,
-            version_id=version_id,
-            with_pages=with_pages,
+    facts = await request.services.catalog.find_object(
+        ObjectQuery(
+            request.principal.tenant.tenant_id,
+            bucket,
+            key,
+            version_id,
+            with_pages,
+            first_byte // PAGE_BYTES_MAX,
         )
-
-    found_bucket, version, slices, pages = await request.services.catalog.read(find)
-    known = require_bucket(found_bucket, bucket)
+    )
     return FoundObject(
-        bucket=known,
-        version=require_version(version, key=key, version_id=version_id),
-        slices=slices,
-        first_pages=pages,
+        require_bucket(facts.bucket, bucket),
+        require_version(facts.version, key=key, version_id=version_id),
+        facts.slices,
+        facts.pages,
     )
-
-
-def _find(
-    connection: Connection,
-    *,
-    tenant_id: TenantId,
-    name: str,
-    key: bytes,
-    version_id: str | None,
-    with_pages: bool,
-) -> tuple[Bucket | None, VersionRecord | None, list[BodySlice], list[StoredPage]]:
-    bucket = buckets.find_bucket(connection, tenant_id=tenant_id, name=name)
-    if bucket is None:
-        return None, None, [], []
-    version = versions.find_version(
-        connection, bucket_id=bucket.bucket_id, key=key, version_id=version_id
-    )
-    if version is None or version.is_delete_marker or not with_pages:
-        return bucket, version, [], []
-    slices = list(versions.list_slices(connection, version=version))
-    pages = (
-        list(
-            bodies.list_pages(
-                connection, body_id=slices[0].body_id, first_index=0, limit=FIRST_PAGES
-            )
-        )
-        if slices
-        else []
-    )
-    return bucket, version, slices, pages
 
 
 async def get_object(operation: GetObject, request: S3Request) -> Response:
@@ -124,6 +93,7 @@ async def get_object(operation: GetObject, request: S3Request) -> Response:
         key=operation.key,
         version_id=operation.version_id,
         with_pages=True,
+        first_byte=find_first_byte(operation.range_header),
     )
     unmodified = _judge(operation, found)
     if unmodified is not None:

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 
-__all__ = ["Span", "format_content_range", "resolve_range"]
+__all__ = ["Span", "find_first_byte", "format_content_range", "resolve_range"]
 
 # 40 digits are far above any size and far below where int() refuses to convert.
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*", re.IGNORECASE)
+
+_FIRST_BYTE_MAX = 1 << 50  # far above any object, and its page's index fits any column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,13 @@ class Span:
     def length(self) -> int:
         """How many bytes, at least 1."""
         return self.last - self.first + 1
+
+
+def find_first_byte(header: str | None) -> int:
+    """The byte that a Range header begins with, where it says so; else 0. A hint, nothing more."""
+    found = _RANGE.fullmatch(header) if header is not None else None
+    first = int(found.group(1) or 0) if found is not None else 0
+    return first if first < _FIRST_BYTE_MAX else 0
 
 
 def resolve_range(header: str | None, size_bytes: int) -> Span | None:

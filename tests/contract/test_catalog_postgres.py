@@ -8,6 +8,7 @@ from tests.contract.catalog_buckets import BucketContract
 from tests.contract.catalog_capacity import CapacityContract
 from tests.contract.catalog_commit import CommitContract
 from tests.contract.catalog_damage import DamageContract
+from tests.contract.catalog_facts import FactsContract
 from tests.contract.catalog_listings import ListingContract
 from tests.contract.catalog_manifests import ManifestContract
 from tests.contract.catalog_owners import OwnerContract
@@ -38,6 +39,10 @@ class TestCommit(OnPostgres, CommitContract):
 
 
 class TestDamage(OnPostgres, DamageContract):
+    pass
+
+
+class TestFacts(OnPostgres, FactsContract):
     pass
 
 
