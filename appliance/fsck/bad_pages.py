@@ -19,7 +19,7 @@ from tiers.scrub_records import Condition
 
 if TYPE_CHECKING:
     from appliance.catalog.fsck import SegmentRow
-    from appliance.fsck.volume_check import Comparison
+    from appliance.fsck.comparison import Comparison
     from tiers.records import PagePlaces, StoredPage
     from tiers.scrub_records import RecordVerdict
 

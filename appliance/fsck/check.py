@@ -25,6 +25,7 @@ from appliance.catalog.settings import find_setting
 from appliance.catalog.view import CatalogView, describe_place
 from appliance.catalog.volumes import list_volumes
 from appliance.fsck.catalog_rules import KIND_OF_CHECK, REPAIRED_BY_COUNTING, is_trustworthy
+from appliance.fsck.comparison import Comparison
 from appliance.fsck.records import (
     FindingList,
     FsckReport,
@@ -34,7 +35,7 @@ from appliance.fsck.records import (
     name_owners,
 )
 from appliance.fsck.repairs import Repairs
-from appliance.fsck.volume_check import Comparison, VolumeCheck
+from appliance.fsck.volume_check import VolumeCheck
 from appliance.identity import load_identity
 from appliance.objects.pipeline import open_pipeline
 from appliance.preflight import check_tables, explain_unusable
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from appliance.catalog.records import Finding, VolumeRow
     from appliance.catalog.unit import Connection
     from appliance.clock import Clock
-    from appliance.fsck.volume_check import ReadCatalog
+    from appliance.fsck.comparison import ReadCatalog
     from appliance.settings import Settings
     from hal.records import SegmentRef, VolumeId
     from hal.volume import Volume

@@ -6,9 +6,8 @@ Reads only; what is to be changed is handed to `Repairs`, where there is one.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from appliance.catalog.fsck import RowRole, SegmentRow, find_next_segment, list_segment_rows
 from appliance.fsck.bad_pages import BadPages
@@ -33,61 +32,19 @@ from tiers.record_check import check_header, check_record
 from tiers.scrub_records import Condition, RecordVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator
 
-    from appliance.catalog.unit import Connection
-    from appliance.fsck.records import FindingList
-    from appliance.fsck.repairs import Repairs
+    from appliance.fsck.comparison import Comparison
     from appliance.fsck.segment_rules import SegmentEvent
-    from hal.records import Extent, SegmentId, VolumeId
+    from hal.records import Extent, SegmentId
     from hal.recovery import FoundRecord
     from hal.segment import SegmentFacts
     from hal.volume import Volume
 
-__all__ = ["Comparison", "ReadCatalog", "VolumeCheck"]
-
-T = TypeVar("T")
+__all__ = ["VolumeCheck"]
 
 ROWS_PER_LOOKUP = 1_024  # rows of a segment in memory at once
 BATCH_MAX = 256  # punches behind one flush
-
-
-class ReadCatalog(Protocol):
-    """Runs units that read the catalog."""
-
-    async def __call__(self, unit: Callable[[Connection], T], /) -> T:
-        """The value of a unit."""
-        ...
-
-
-@dataclass(slots=True, kw_only=True)
-class Comparison:
-    """What is common to all volumes of one run.
-
-    Attributes:
-        read: Runs a unit that reads the catalog.
-        findings: Gets what is wrong.
-        repairs: None where nothing may be written.
-        with_data: Whether payloads are read, or headers alone.
-        swept_epoch: Segments of boot epochs below it no start looks at again.
-        target: Aligned memory for one record.
-        report: Told bytes done, and bytes in all.
-        volumes: All that could be opened.
-    """
-
-    read: ReadCatalog
-    findings: FindingList
-    repairs: Repairs | None
-    with_data: bool
-    swept_epoch: int
-    target: memoryview
-    report: Callable[[int, int], None]
-    volumes: Mapping[VolumeId, Volume] = field(default_factory=dict)
-    total_bytes: int = 0
-    done_bytes: int = 0
-    pages: int = 0
-    records: int = 0
-    checked_bytes: int = 0
 
 
 class VolumeCheck:
