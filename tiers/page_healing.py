@@ -3,7 +3,7 @@
 A bad first place is given up for a good shadow, a bad shadow for a good first place; the place that
 is given up dies, and what the catalog names is whole again. Before a place is given up the other
 one is read and verified, whole: of two that look bad none is, for the device may think better of
-it.
+it. A device that hangs is not waited for: the scrub of a good one would hang with it.
 
 Nothing is written to a device here. A page without a good place is the caller's to set aside.
 """
@@ -13,6 +13,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import trio
+
+from hal.buffers import AlignedBuffer
 from hal.errors import HalError
 from hal.volume_format import load_superblock
 from tiers.record_check import check_record
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from tiers.scrub_records import RecordVerdict
 
 __all__ = ["PageHealer", "Remedy"]
+
+LOOK_S_MAX = 20.0  # as long as a reader waits for a page (decision 13)
 
 READABLE = frozenset({Condition.SOUND, Condition.BLEMISHED})
 
@@ -70,16 +75,13 @@ class PageHealer:
         self._now_us = now_us
         self._suspect = suspect
 
-    async def mend(
-        self, places: PagePlaces, bad: Extent, verdict: RecordVerdict, target: memoryview
-    ) -> Remedy:
+    async def mend(self, places: PagePlaces, bad: Extent, verdict: RecordVerdict) -> Remedy:
         """Give up the place at `bad` if the other one is good.
 
         Args:
             places: As the catalog had them a moment ago; `bad` is one of them.
             bad: The place.
             verdict: What its record was found to be, not sound.
-            target: Aligned memory for the largest record; borrowed until return.
 
         Durability: what is done is durable on return.
 
@@ -88,11 +90,11 @@ class PageHealer:
         """
         assert bad in places.extents
         if bad != places.page.extent:
-            return await self._mend_shadow(places, verdict, target)
+            return await self._mend_shadow(places, verdict)
         shadow = places.at_shadow
         if shadow is None:
             return Remedy.NONE
-        other = await self._look(shadow, target)
+        other = await self._look(shadow)
         # A blemish is left behind only for a place without one: the bytes are good in both.
         enough = {Condition.SOUND} if verdict.condition is Condition.BLEMISHED else READABLE
         if other not in enough:
@@ -102,10 +104,8 @@ class PageHealer:
             return Remedy.HEALED
         return Remedy.MOVED if await self._has_changed(places) else Remedy.NONE
 
-    async def _mend_shadow(
-        self, places: PagePlaces, verdict: RecordVerdict, target: memoryview
-    ) -> Remedy:
-        first = await self._look(places.page, target)
+    async def _mend_shadow(self, places: PagePlaces, verdict: RecordVerdict) -> Remedy:
+        first = await self._look(places.page)
         if first not in READABLE:
             if first is not None:
                 self._suspect(places.page)
@@ -117,16 +117,20 @@ class PageHealer:
             return Remedy.DROPPED
         return Remedy.MOVED if await self._has_changed(places) else Remedy.KEPT
 
-    async def _look(self, page: StoredPage, target: memoryview) -> Condition | None:
+    async def _look(self, page: StoredPage) -> Condition | None:
         """The condition of a record; None where its device as a whole does not answer."""
         volume = self._store.volume(page.extent.volume_id)
-        try:
-            verdict = await check_record(volume, page, target)
-            if verdict.condition is Condition.UNREADABLE:
-                await load_superblock(volume.device)
-        except HalError:
-            return None
-        return verdict.condition
+        # Of no pool and never given back: a read that is abandoned goes on filling it.
+        target = AlignedBuffer(page.extent.length_bytes).view
+        with trio.move_on_after(LOOK_S_MAX):
+            try:
+                verdict = await check_record(volume, page, target, may_abandon=True)
+                if verdict.condition is Condition.UNREADABLE:
+                    await load_superblock(volume.device)
+            except HalError:
+                return None
+            return verdict.condition
+        return None
 
     async def _has_changed(self, places: PagePlaces) -> bool:
         page = places.page

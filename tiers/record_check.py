@@ -25,20 +25,24 @@ __all__ = ["check_header", "check_record"]
 _SOUND = RecordVerdict(condition=Condition.SOUND)
 
 
-async def check_record(volume: Volume, page: StoredPage, target: memoryview) -> RecordVerdict:
+async def check_record(
+    volume: Volume, page: StoredPage, target: memoryview, *, may_abandon: bool = False
+) -> RecordVerdict:
     """The condition of a page's record; a bad one is read once more before it is called so.
 
     Args:
         volume: Where the page lies.
         page: As the catalog has it.
         target: Aligned memory of at least the record's length; borrowed until return.
+        may_abandon: Whether a read is left alone when its caller is cancelled, and `target` with
+            it: see `hal.device.Device.read_into`.
 
     Raises:
         HalError: The device as a whole does not work.
     """
     verdict = _SOUND
     for _ in range(READ_ATTEMPTS):
-        verdict = await _look(volume, page, target)
+        verdict = await _look(volume, page, target, may_abandon=may_abandon)
         if verdict.condition is Condition.SOUND:
             break
     return verdict
@@ -79,7 +83,9 @@ async def _look_at_header(volume: Volume, page: StoredPage, target: memoryview) 
     return _SOUND
 
 
-async def _look(volume: Volume, page: StoredPage, target: memoryview) -> RecordVerdict:
+async def _look(
+    volume: Volume, page: StoredPage, target: memoryview, *, may_abandon: bool
+) -> RecordVerdict:
     record = target[: page.extent.length_bytes]
     where = str(page.extent)
     blemishes: list[str] = []
@@ -92,7 +98,7 @@ async def _look(volume: Volume, page: StoredPage, target: memoryview) -> RecordV
             if blemish is not None:
                 blemishes.append(blemish)
 
-        await volume.read(page.extent, record, check=check)
+        await volume.read(page.extent, record, check=check, may_abandon=may_abandon)
     except MediumError as error:
         return RecordVerdict(condition=Condition.UNREADABLE, reason=error.reason)
     except PageCorrupt as error:

@@ -3,12 +3,13 @@
 A reader that finds a page lost says so (`suspect`); the page is looked at within a second and set
 aside, long before its volume's pass comes by, and whether the scrub is paused or not.
 
-One page buffer per volume and one for suspects, outside the requests' pool: no client waits for
-memory that a scrub holds.
+One page buffer per volume, and one more while it has suspects, outside the requests' pool: no
+client waits for memory that a scrub holds.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Scrubber"]
 
-SUSPECTS_MAX = 1_000  # beyond, a suspect is forgotten: the walk finds it
+SUSPECTS_MAX = 1_000  # of a volume; beyond, a suspect is forgotten: the walk finds it
 SUSPECTS_INTERVAL_S = 1.0  # a client that asks for a lost page in a loop costs one look a second
+
+
+@dataclass(slots=True)
+class _Suspects:
+    """Pages of a volume that readers found lost, and what wakes their task."""
+
+    pages: dict[Extent, StoredPage] = field(default_factory=dict)
+    wake: trio.Event = field(default_factory=trio.Event)
 
 
 class Scrubber:
@@ -74,8 +83,7 @@ class Scrubber:
             )
             for volume in store.volumes
         }
-        self._suspects: dict[Extent, StoredPage] = {}
-        self._suspects_wake = trio.Event()
+        self._suspects = {volume_id: _Suspects() for volume_id in self._volumes}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Scrub until cancelled; started once it has taken up what the catalog knows."""
@@ -83,8 +91,9 @@ class Scrubber:
         for scrub in self._volumes.values():
             await scrub.load(is_paused=is_paused)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._examine_suspects)
-            for scrub in self._volumes.values():
+            for volume_id, scrub in self._volumes.items():
+                # One task a volume: a disk that hangs keeps no other's suspects waiting.
+                nursery.start_soon(self._examine_suspects, volume_id)
                 nursery.start_soon(scrub.run)
             task_status.started()
 
@@ -125,9 +134,10 @@ class Scrubber:
 
     def suspect(self, page: StoredPage) -> None:
         """Have a page looked at soon that a reader found lost."""
-        if len(self._suspects) < SUSPECTS_MAX:
-            self._suspects[page.extent] = page
-            self._suspects_wake.set()
+        suspects = self._suspects[page.extent.volume_id]
+        if len(suspects.pages) < SUSPECTS_MAX:
+            suspects.pages[page.extent] = page
+            suspects.wake.set()
 
     def list_statuses(self) -> Sequence[VolumeScrubStatus]:
         """What the scrub of each volume is doing, by volume id."""
@@ -137,16 +147,17 @@ class Scrubber:
         """A function that gives one volume's counts."""
         return partial(VolumeScrub.statistics, self._volumes[volume_id])
 
-    async def _examine_suspects(self) -> None:
-        with AlignedBuffer(RECORD_BYTES_MAX) as buffer:
-            while True:
-                await self._suspects_wake.wait()
-                self._suspects_wake = trio.Event()
-                suspects, self._suspects = self._suspects, {}
-                for page in suspects.values():
+    async def _examine_suspects(self, volume_id: VolumeId) -> None:
+        suspects = self._suspects[volume_id]
+        while True:
+            await suspects.wake.wait()
+            suspects.wake = trio.Event()
+            pages, suspects.pages = suspects.pages, {}
+            with AlignedBuffer(RECORD_BYTES_MAX) as buffer:
+                for page in pages.values():
                     try:
-                        await self._volumes[page.extent.volume_id].examine(page, buffer.view)
+                        await self._volumes[volume_id].examine(page, buffer.view)
                     except (HalError, LedgerUnavailable):
                         # The device as a whole fails, or the ledger: for the pass to report.
                         continue
-                await trio.sleep(SUSPECTS_INTERVAL_S)
+            await trio.sleep(SUSPECTS_INTERVAL_S)

@@ -288,7 +288,7 @@ class VolumeScrub:
             return False
         if verdict.condition is Condition.UNREADABLE:
             await load_superblock(self._volume.device)
-        remedy = await self._healer.mend(places, page.extent, verdict, target)
+        remedy = await self._healer.mend(places, page.extent, verdict)
         if remedy is Remedy.MOVED:
             self._counts.skipped_pages += 1
             return False

@@ -17,6 +17,7 @@ from hal.records import VolumeId
 from tests.contract.device import aligned
 from tests.unit.tiers.stores import copy_record, make_device, make_store, read_back, write_page
 from tiers.memory_scrub_ledger import MemoryScrubLedger
+from tiers.page_healing import LOOK_S_MAX
 from tiers.records import PagePlaces
 from tiers.scrub_records import FIRST_PLACE
 from tiers.scrubber import Scrubber
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 PAGE_BYTES = 20_000
 PAYLOAD = b"p" * PAGE_BYTES
 FAST, SLOW = VolumeId(1), VolumeId(2)
+HANGS_S = 3600.0
 PLAN = ScrubPlan(period_s=1e6, rate_max=1e9, is_scheduled=False)
 
 
@@ -96,6 +98,15 @@ class Bench:
             return superblock_too or operation.offset == page.extent.offset
 
         plan = partial(_refuse_reads, is_refused)
+        self.devices[page.extent.volume_id - 1].replace_plan(plan)
+
+    def hang(self, page: StoredPage) -> None:
+        """Let the device of a record answer no read for as long as anybody can wait."""
+
+        def plan(operation: Operation) -> Fault | None:
+            is_read = operation.kind is OperationKind.READ
+            return Fault(delay_seconds=HANGS_S) if is_read else None
+
         self.devices[page.extent.volume_id - 1].replace_plan(plan)
 
     async def places(self) -> PagePlaces | None:
@@ -254,6 +265,33 @@ async def test_a_first_place_is_set_aside_while_its_shadows_device_does_not_answ
 
     assert await bench.places() == before
     assert bench.set_aside() == [bench.page]
+
+
+async def test_a_first_place_is_set_aside_while_its_shadows_device_hangs(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    bench.flip(bench.page)
+    bench.hang(bench.shadow)
+    before, began_s = await bench.places(), trio.current_time()
+
+    assert await bench.examine(bench.page)
+
+    assert trio.current_time() - began_s <= LOOK_S_MAX
+    assert await bench.places() == before
+    assert bench.set_aside() == [bench.page]
+
+
+async def test_suspects_of_a_volume_that_hangs_keep_no_others_waiting(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    bench.flip(bench.lonely)
+    bench.hang(bench.shadow)
+
+    async with bench.running() as scrubber:
+        scrubber.suspect(bench.shadow)
+        scrubber.suspect(bench.lonely)
+        await trio.sleep(2)
+        assert bench.set_aside() == [bench.lonely]
 
 
 @pytest.mark.parametrize(
