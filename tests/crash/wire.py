@@ -112,6 +112,8 @@ class Wire:
         )
         signed = sign(request, self._credentials)
         try:
+            if self._connection.sock is None:
+                self._connection.connect()  # a reset of this is no early refusal
             # Refused before the end of the body: the answer may be there all the same.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self._connection.request(
