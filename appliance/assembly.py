@@ -21,6 +21,7 @@ from appliance.handlers.service import S3Service
 from appliance.keyring import KeyRing
 from appliance.objects.identities import BodyIds
 from appliance.objects.manifest_writer import ManifestWriter
+from appliance.objects.page_cache import PageCache
 from appliance.objects.pins import BodyPins
 from appliance.objects.reader import ObjectReader
 from appliance.objects.writer import BodyWriter
@@ -67,6 +68,7 @@ class Core:
         boot_epoch: Of this start, from the catalog.
         random_bytes: Unguessable bytes.
         pins: The bodies that this process' readers hold.
+        page_cache: Pages in memory; keeps none where nobody gives one with room.
         computing: Threads for what would hold the event loop for long.
         body_ids: The ids of bodies that this start writes.
         recorder: Notes of reads and writes; bounded where nobody takes them.
@@ -81,6 +83,7 @@ class Core:
     random_bytes: Callable[[int], bytes]
     buffers: RequestBuffers
     pins: BodyPins = field(default_factory=BodyPins)
+    page_cache: PageCache = field(default_factory=lambda: PageCache(0))
     computing: trio.CapacityLimiter = field(
         default_factory=lambda: trio.CapacityLimiter(COMPUTING_SLOTS)
     )
@@ -222,7 +225,12 @@ def make_service(
             on_settled=core.note_settled,
         ),
         reader=ObjectReader(
-            core.store, core.buffers, core.pins, list_pages=list_pages, find_places=find_places
+            core.store,
+            core.buffers,
+            core.pins,
+            cache=core.page_cache,
+            list_pages=list_pages,
+            find_places=find_places,
         ),
         manifests=make_manifest_writer(core),
         body_ids=core.body_ids,

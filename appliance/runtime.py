@@ -64,6 +64,7 @@ from appliance.log import start_log
 from appliance.loop_watch import LoopWatch
 from appliance.metrics import Metrics
 from appliance.objects.buffers import RequestBuffers
+from appliance.objects.page_cache import PageCache
 from appliance.objects.pipeline import open_pipeline
 from appliance.policy_store import PolicyStore
 from appliance.preflight import refuse_unsound
@@ -193,6 +194,7 @@ class Appliance:
             clock=self._clock,
             random_bytes=os.urandom,
             buffers=self._buffers,
+            page_cache=PageCache(self._settings.memory.page_cache_bytes),
             sample=self._make_sample(box),
         )
         async with open_pipeline() as working:

@@ -256,6 +256,14 @@ class MemorySettings:
     buffer_bytes: Annotated[
         Size, Field(ge=64 * _MIB, description="All page buffers of requests and moves together.")
     ] = 512 * _MIB
+    page_cache_bytes: Annotated[
+        Size,
+        Field(
+            ge=0,
+            le=1_024 * _GIB,
+            description="Pages kept to be read again, bookkeeping included; 0 is none.",
+        ),
+    ] = 128 * _MIB  # 25,000 objects of 4 KiB; with all buffers out, below a GiB in all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

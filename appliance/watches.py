@@ -32,6 +32,7 @@ BUFFER_GAUGES = (
     "idle_bytes",
     "waiting_count",
 )
+PAGE_CACHE_GAUGES = ("room_bytes", "held_bytes", "held_count", "ghost_count")
 VOLUME_GAUGES = ("segments_open", "segments_sealed", "segments_poisoned")
 DEVICE_GAUGES = ("operations_waiting", "operations_running")
 SCRUB_GAUGES = (
@@ -62,6 +63,7 @@ def watch_parts(
     metrics.watch("keyring", keyring.statistics, gauges=KEYRING_GAUGES)
     metrics.watch("http", servers.s3.statistics, gauges=("connections_open",))
     metrics.watch("rate", limiter.statistics, gauges=("tenants_known",))
+    metrics.watch("page_cache", core.page_cache.statistics, gauges=PAGE_CACHE_GAUGES)
     _watch_buffers(metrics, core.buffers)
     _watch_volumes(metrics, core.store, scrubber)
 

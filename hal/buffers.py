@@ -87,6 +87,14 @@ class AlignedBuffer:
         if self._pool is not None:
             self._pool._write_off(len(self._memory))  # noqa: SLF001  # one module, two halves
 
+    def detach(self) -> None:
+        """Take the memory out of the pool in place of `release`: it is the slices' of `view` now.
+
+        Nobody else is handed it; it goes when the last slice does. Whoever keeps one answers for
+        the `capacity_bytes`, which the pool may map anew.
+        """
+        self.forfeit()
+
     def __enter__(self) -> Self:
         """The buffer itself; leaving the block releases it."""
         return self
@@ -145,6 +153,11 @@ class BufferPool:
         self._outstanding_bytes = 0
         self._outstanding_count = 0
         self._waiters: deque[_Waiter] = deque()
+
+    @property
+    def outstanding_bytes(self) -> int:
+        """Capacities of the buffers that are out."""
+        return self._outstanding_bytes
 
     async def acquire(self, size_bytes: int) -> AlignedBuffer:
         """A buffer of at least `size_bytes`, waiting in turn while the pool is out.

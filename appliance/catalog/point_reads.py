@@ -7,13 +7,16 @@ its end at once.
 
 Such a read may still have to wait for a disk. Nobody can tell before; but what waited once is
 likely to wait again, so the reads that follow a slow one go to threads for a while. The while is a
-multiple of the wait, which bounds the share of its time that the loop can lose.
+multiple of the wait, which bounds the share of its time that the loop can lose. A wait for a
+processor is none for a disk: a thread would wait for it as well, so the kernel is asked which it
+was.
 
 Source: docs/decisions/0019-point-reads-on-the-loop.md
 """
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["PointReadStatistics", "PointReader", "SlowGuard"]
 
 SLOW_S = 0.002
-"""Out of memory a read takes 20 us; this is a disk, or the interpreter's lock held for long."""
+"""Out of memory a read takes 20 us; this is a disk, or another's turn on the processor."""
+STALLED_S = 0.05
+"""Above any turn: whatever it was, and on file systems for which the kernel does not count."""
 REST_S_MIN = 1.0  # one slow read in a second is no harm; a cache that is cold stays so for longer
 REST_PER_WAIT = 100  # so that slow reads take one part in a hundred of the loop's time at most
 
@@ -49,7 +54,7 @@ class PointReadStatistics:
 
     Attributes:
         inline: Reads that the event loop's thread did.
-        slow: Those of them that took too long, each of which sent others to threads for a while.
+        slow: Those of them that waited for a disk; each sent others to threads for a while.
         hopped: Reads that went to a thread: after a slow one, or for want of a free lock, or for
             what one statement does not say.
     """
@@ -57,6 +62,10 @@ class PointReadStatistics:
     inline: int = 0
     slow: int = 0
     hopped: int = 0
+
+
+def _count_blocks() -> int:
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
 
 
 class SlowGuard:
@@ -76,7 +85,7 @@ class SlowGuard:
         return now >= self._rests_until
 
     def note_slow(self, *, began: float, ended: float) -> None:
-        """Take note of a read that took `SLOW_S` or longer."""
+        """Take note of a read that waited for a disk."""
         self._rests_until = ended + max(REST_S_MIN, REST_PER_WAIT * (ended - began))
 
 
@@ -87,13 +96,20 @@ class PointReader:
         connection: The driver's, in autocommit, that nobody else uses at the same time. Its owner
             closes it.
         clock: Seconds that never go back.
+        count_blocks: Blocks that the calling thread has had read from disks so far.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, *, clock: Callable[[], float] = time.perf_counter
+        self,
+        connection: sqlite3.Connection,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        count_blocks: Callable[[], int] = _count_blocks,
     ) -> None:
         self._connection = connection
         self._clock = clock
+        self._count_blocks = count_blocks
+        self._blocks: int | None = None
         self._guard = SlowGuard()
         self._statements = {
             with_pages: render_for_sqlite(with_pages=with_pages) for with_pages in (False, True)
@@ -118,11 +134,14 @@ class PointReader:
             CatalogUnavailable: The database cannot be read.
             CatalogDamaged: It is damaged.
         """
+        if self._blocks is None:
+            # Of the thread that reads, whatever it had read before.
+            self._blocks = self._count_blocks()
         began = self._clock()
         if query.version_id is None and self._guard.admits(began):
             rows = self._read(query)
             ended = self._clock()
-            if ended - began >= SLOW_S:
+            if ended - began >= SLOW_S and self._waited_for_disk(ended - began):
                 self._slow += 1
                 self._guard.note_slow(began=began, ended=ended)
             facts = None if rows is None else decode_facts(rows, query)
@@ -135,6 +154,11 @@ class PointReader:
     def statistics(self) -> PointReadStatistics:
         """Counts since the catalog was opened."""
         return PointReadStatistics(inline=self._inline, slow=self._slow, hopped=self._hopped)
+
+    def _waited_for_disk(self, seconds: float) -> bool:
+        # Asked after slow reads only: what else the thread had read meanwhile counts as well.
+        former, self._blocks = self._blocks, self._count_blocks()
+        return self._blocks != former or seconds >= STALLED_S
 
     def _read(self, query: ObjectQuery) -> Sequence[Sequence[object]] | None:
         """The rows, None where a lock was held."""

@@ -102,18 +102,18 @@ async def get_object(operation: GetObject, request: S3Request) -> Response:
     headers = _describe(operation, found, part)
     if part.span is None:
         return Response(status=part.status, headers=headers)
-    stream = await request.services.reader.open_stream(
-        found.slices,
-        part.span,
-        first_pages=found.first_pages,
-        note=request.begin_read(
-            found.bucket,
-            operation.key,
-            object_bytes=found.version.size_bytes,
-            offset=part.span.first,
-            length=part.span.last + 1 - part.span.first,
-        ),
+    note = request.begin_read(
+        found.bucket,
+        operation.key,
+        object_bytes=found.version.size_bytes,
+        offset=part.span.first,
+        length=part.span.length,
     )
+    reader, slices, pages = request.services.reader, found.slices, found.first_pages
+    content = reader.find_bytes(slices, part.span, first_pages=pages, note=note)
+    if content is not None:
+        return Response(status=part.status, headers=headers, body=content)
+    stream = await reader.open_stream(slices, part.span, first_pages=pages, note=note)
     return Response(status=part.status, headers=headers, body=stream)
 
 

@@ -21,6 +21,7 @@ __all__ = ["RequestBuffers"]
 
 SMALL_BYTES_MAX = 80 * 1024  # a body of 64 KiB with header and annex
 SMALL_SHARE = 8  # one eighth of the memory: 64 MiB of the default hold 800 small bodies at once
+PLENTY_SHARE = 4  # three quarters are left for those who come next
 WAIT_S_MAX = 30.0  # then 503: the memory is out, and the client should come back
 RETRY_AFTER_S = "5"
 
@@ -58,6 +59,10 @@ class RequestBuffers:
             trio.WouldBlock: None is free.
         """
         return self._pool(size_bytes).acquire_nowait(size_bytes)
+
+    def has_plenty(self) -> bool:
+        """Whether so little is out that a request may take more than its work needs."""
+        return self.large.outstanding_bytes <= self.total_bytes // PLENTY_SHARE
 
     def statistics(self) -> tuple[BufferPoolStatistics, BufferPoolStatistics]:
         """Of the small and of the large pool."""

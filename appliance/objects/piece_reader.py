@@ -12,8 +12,8 @@ elsewhere as well.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -32,7 +32,15 @@ if TYPE_CHECKING:
     from hal.records import Extent, VolumeId
     from tiers.page_store import PageStore
 
-__all__ = ["READS_MIN", "READ_S_MAX", "FindPlaces", "PageCut", "Piece", "PieceReader"]
+__all__ = [
+    "READS_MIN",
+    "READ_S_MAX",
+    "FindPlaces",
+    "PageCut",
+    "Piece",
+    "PieceReader",
+    "PieceSource",
+]
 
 FindPlaces = Callable[[BodyId, int], Awaitable[PagePlaces | None]]
 """(body, page index) to where the page lies now, None where it is gone: one read unit."""
@@ -52,12 +60,17 @@ READS_MIN = 8  # and no fewer reads than this, however little memory there is
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageCut:
-    """A part of one page: payload bytes `first` to `first + length_bytes`."""
+    """A part of one page: payload bytes `first` to `first + length_bytes`.
+
+    Attributes:
+        object_first: Where in the object that part begins.
+    """
 
     body_id: BodyId
     page_index: int
     first: int
     length_bytes: int
+    object_first: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +78,37 @@ class Piece:
     """Verified bytes of a page.
 
     Attributes:
-        view: The bytes, inside the buffer.
+        view: The bytes; inside the buffer, where there is one.
+        buffer: None where the bytes are the page cache's.
         has_moved: Whether the page lies elsewhere than it was said to.
     """
 
-    buffer: AlignedBuffer
-    view: memoryview
+    view: bytes | memoryview
+    buffer: AlignedBuffer | None
     has_moved: bool = False
 
     def release(self) -> None:
         """Give the memory back. Exactly once."""
-        self.view.release()
-        self.buffer.release()
+        if self.buffer is not None:
+            assert isinstance(self.view, memoryview)
+            self.view.release()
+            self.buffer.release()
+
+
+class PieceSource(Protocol):
+    """Where a stream gets its pieces from."""
+
+    def find(self, page: StoredPage, cut: PageCut) -> Piece | None:
+        """The piece, where it is in memory."""
+        ...
+
+    async def read(self, page: StoredPage, cut: PageCut) -> Piece:
+        """See `PieceReader.read`."""
+        ...
+
+    async def read_nowait(self, page: StoredPage, cut: PageCut) -> Piece | None:
+        """See `PieceReader.read_nowait`."""
+        ...
 
 
 @dataclass(slots=True)
@@ -130,6 +162,10 @@ class PieceReader:
         self._read_s_max = read_s_max
         self._stalled_until: dict[VolumeId, float] = {}
 
+    def find(self, page: StoredPage, cut: PageCut) -> Piece | None:  # noqa: ARG002
+        """See `PieceSource.find`: nothing is kept here."""
+        return None
+
     async def read(self, page: StoredPage, cut: PageCut) -> Piece:
         """The piece, from the page's place as it is known or from wherever it is now.
 
@@ -166,7 +202,7 @@ class PieceReader:
                 if piece is not None:
                     has_moved = page.extent != places.page.extent
                     self._note_found(places, place, attempts, has_moved=has_moved)
-                    return Piece(buffer=piece.buffer, view=piece.view, has_moved=has_moved)
+                    return replace(piece, has_moved=has_moved)
             if not untried:
                 self._note_lost(places, attempts)
                 break

@@ -8,6 +8,7 @@ Source: RFC 9110 section 5.6.7; AWS, ListObjectsV2 (sample responses).
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -29,6 +30,8 @@ _FORMS = (
     re.compile(rf"[A-Z][a-z]{{2}} {_MONTH} (?P<day>[ \d]\d) {_CLOCK} (?P<year>\d{{4}})", re.ASCII),
 )
 
+DATES_MAX = 4_096  # of objects that are read again and again, 200 bytes each
+
 
 def _moment(us: int) -> datetime:
     return _EPOCH + timedelta(seconds=us // 1_000_000)
@@ -41,8 +44,13 @@ def iso8601_ms(us: int) -> str:
 
 def http_date(us: int) -> str:
     """An instant as a header shows it, `Fri, 20 Nov 2026 12:34:56 GMT`."""
+    return _format_http_date(us // 1_000_000)
+
+
+@functools.lru_cache(maxsize=DATES_MAX)
+def _format_http_date(second: int) -> str:
     # Not strftime: the names of days and months must not follow a locale.
-    moment = _moment(us)
+    moment = _EPOCH + timedelta(seconds=second)
     day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
     return f"{day}, {moment.day:02} {month} {moment.year:04} {moment:%H:%M:%S} GMT"
 

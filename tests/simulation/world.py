@@ -37,6 +37,7 @@ from appliance.clock import FakeClock
 from appliance.handlers.request import S3Limits
 from appliance.http.asgi import S3Application
 from appliance.objects.buffers import RequestBuffers
+from appliance.objects.page_cache import PageCache
 from appliance.rate import UNLIMITED, RateLimiter
 from appliance.secrets import SecretBox
 from hal.geometry import RECORD_ALIGNMENT_BYTES
@@ -79,6 +80,7 @@ PART_BYTES_MIN = 1000  # S3 says 5 MiB; the rule is the same and costs less
 GRACE_S = 60.0
 COMPLETED_KEPT_S = 24 * 3600.0
 SEGMENT_BYTES = 8 * MIB
+PAGE_CACHE_BYTES = 64 * 1024  # so few that pages are pushed out, remembered and taken up again
 TIERS = ("ssd", "hdd")
 # Three segments of SSD, so that runs spill over; more HDD than any run fills.
 CAPACITIES = {"ssd": 26 * MIB, "hdd": 16_384 * MIB}
@@ -421,6 +423,7 @@ class World:
             clock=self.clock,
             random_bytes=self._random.randbytes,
             buffers=RequestBuffers(96 * MIB),
+            page_cache=PageCache(PAGE_CACHE_BYTES),
         )
         keyring = make_keyring(core)
         await keyring.poll()

@@ -22,6 +22,7 @@ from appliance.assembly import Core, make_keyring, make_reclaimer, make_scrubber
 from appliance.catalog.settings import begin_epoch
 from appliance.http.asgi import S3Application
 from appliance.objects.buffers import RequestBuffers
+from appliance.objects.page_cache import PageCache
 from appliance.rate import UNLIMITED, RateLimiter
 from appliance.recovery import Recovery
 from appliance.settings import RecoverySettings
@@ -70,6 +71,7 @@ TIERS = ("ssd", "hdd")
 SEGMENT_BYTES = 8 * MIB
 CAPACITIES = {"ssd": 10 * SEGMENT_BYTES, "hdd": 64 * SEGMENT_BYTES}
 BUFFER_BYTES = 96 * MIB
+PAGE_CACHE_BYTES = 256 * 1024
 RECLAIM_INTERVAL_S = 25.0
 ROOMS_INTERVAL_S = 20.0
 STALL_S_MAX = 120.0
@@ -248,6 +250,7 @@ class Life:
             clock=self._clock,
             random_bytes=self._random.randbytes,
             buffers=RequestBuffers(BUFFER_BYTES),
+            page_cache=PageCache(PAGE_CACHE_BYTES),
         )
         self.reclaimer = make_reclaimer(self.core, grace_s=GRACE_S)
         self.scrubber = make_scrubber(

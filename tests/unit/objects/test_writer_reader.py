@@ -9,9 +9,10 @@ import pytest
 import trio
 
 from appliance.catalog.records import BodySlice
+from appliance.objects.page_cache import PageCache
 from appliance.objects.piece_reader import READ_S_MAX, READS_MIN
 from appliance.objects.pins import BodyPins
-from appliance.objects.reader import ObjectReader, cut_pages, cut_slices
+from appliance.objects.reader import AHEAD_MAX, ObjectReader, cut_pages, cut_slices
 from appliance.objects.writer import BodyWriter
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
@@ -61,7 +62,14 @@ def make_reader(
         await trio.lowlevel.checkpoint()
         return PagePlaces(page=pages[body_id][index])
 
-    reader = ObjectReader(store, buffers, pins, list_pages=list_pages, find_places=find_places)
+    reader = ObjectReader(
+        store,
+        buffers,
+        pins,
+        cache=PageCache(0),
+        list_pages=list_pages,
+        find_places=find_places,
+    )
     return reader, pins
 
 
@@ -310,7 +318,8 @@ async def test_a_reader_whose_client_leaves_gives_everything_back() -> None:
     assert pins.statistics() == 0
 
 
-async def test_reading_holds_at_most_two_buffers() -> None:
+@pytest.mark.parametrize(("others", "held"), [(0, 1 + AHEAD_MAX), (5, 2)])
+async def test_reading_holds_two_buffers_and_more_only_of_plenty(others: int, held: int) -> None:
     store, buffers = await make_store([make_device()]), make_buffers()
     payload = pattern(21 * MIB)
     written = await make_writer(store, buffers).write_body(
@@ -318,6 +327,7 @@ async def test_reading_holds_at_most_two_buffers() -> None:
     )
     reader, _ = make_reader(store, buffers, [written])
     slices = [BodySlice(body_id=written.body.body_id, size_bytes=len(payload))]
+    taken = [buffers.acquire_nowait(PAGE_BYTES_MAX) for _ in range(others)]
     stream = await reader.open_stream(slices, Span(first=0, last=len(payload) - 1))
     most = 0
 
@@ -330,7 +340,10 @@ async def test_reading_holds_at_most_two_buffers() -> None:
     await stream.stream(watch)
     await stream.aclose()
 
-    assert most == 2
+    assert most - others == held
+    for buffer in taken:
+        buffer.release()
+    assert outstanding(buffers) == 0
 
 
 async def test_a_device_that_hangs_is_left_and_the_client_told_to_come_back(

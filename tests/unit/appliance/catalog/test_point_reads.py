@@ -16,6 +16,7 @@ from appliance.catalog.point_reads import (
     REST_PER_WAIT,
     REST_S_MIN,
     SLOW_S,
+    STALLED_S,
     PointReader,
     SlowGuard,
 )
@@ -72,8 +73,8 @@ def test_what_is_quick_stays_on_the_loop(connection: sqlite3.Connection) -> None
 def test_after_a_slow_read_others_go_to_threads_for_a_while(
     connection: sqlite3.Connection,
 ) -> None:
-    clock = ScriptedClock()
-    reader = PointReader(connection, clock=clock)
+    clock, blocks = ScriptedClock(), iter((0, 8))
+    reader = PointReader(connection, clock=clock, count_blocks=lambda: next(blocks))
     clock.steps = [0.0, 2 * SLOW_S]
 
     assert reader.find_facts(QUERY) == ObjectFacts(), "it was read, however long it took"
@@ -85,6 +86,39 @@ def test_after_a_slow_read_others_go_to_threads_for_a_while(
 
     found = reader.statistics()
     assert (found.inline, found.slow, found.hopped) == (2, 1, 2)
+
+
+def test_a_wait_for_the_processor_is_none_for_a_disk(connection: sqlite3.Connection) -> None:
+    clock = ScriptedClock()
+    reader = PointReader(connection, clock=clock, count_blocks=lambda: 0)
+
+    for steps in ([0.0, 2 * SLOW_S], [0.0, STALLED_S / 2], [0.0, 0.0]):
+        clock.steps = list(steps)
+        assert reader.find_facts(QUERY) == ObjectFacts()
+    assert reader.statistics().slow == 0
+
+    clock.steps = [0.0, 2 * STALLED_S]
+    assert reader.find_facts(QUERY) == ObjectFacts()
+    assert reader.find_facts(QUERY) is None
+    assert reader.statistics().slow == 1
+
+
+def test_the_kernel_counts_what_this_thread_has_read(path: Path) -> None:
+    clock = ScriptedClock()
+    connection = open_point_connection(parse_url(f"sqlite:///{path}"))
+    reader = PointReader(connection, clock=clock)
+
+    clock.steps = [0.0, 2 * SLOW_S]
+    assert reader.find_facts(QUERY) == ObjectFacts()
+    reader.find_facts(QUERY)
+    clock.now += 1000
+    clock.steps = [0.0, 2 * SLOW_S]
+    before = reader.statistics().slow
+    assert reader.find_facts(QUERY) == ObjectFacts()
+
+    # The second time this thread has read nothing since.
+    assert reader.statistics().slow == before
+    connection.close()
 
 
 @given(strategies.lists(strategies.floats(min_value=SLOW_S, max_value=60.0), min_size=1))
