@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from appliance.clock import Clock
     from appliance.settings import LogSettings
 
-__all__ = ["MASK", "bind_request", "escape_text", "mask_text", "start_log"]
+__all__ = [
+    "MASK",
+    "bind_request",
+    "clean_text",
+    "escape_text",
+    "format_time",
+    "mask_text",
+    "quote_text",
+    "start_log",
+]
 
 MASK = "***"
 VALUE_CHARS_MAX = 4_096  # a key of 1,024 bytes, escaped fourfold; what is longer is cut
@@ -132,7 +141,7 @@ def mask_text(text: str) -> str:
 def mask_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """A structlog processor: every value becomes plain data without secrets."""
     return {
-        _clean_text(str(name)): _clean(str(name), value, depth=0) for name, value in event.items()
+        clean_text(str(name)): _clean(str(name), value, depth=0) for name, value in event.items()
     }
 
 
@@ -142,19 +151,20 @@ def _clean(name: str, value: object, *, depth: int) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, bytes | bytearray | memoryview):
-        return _clean_text(bytes(value).decode("utf-8", errors="backslashreplace"))
+        return clean_text(bytes(value).decode("utf-8", errors="backslashreplace"))
     if isinstance(value, Mapping) and depth < _DEPTH_MAX:
         return {
-            _clean_text(str(key)): _clean(str(key), item, depth=depth + 1)
+            clean_text(str(key)): _clean(str(key), item, depth=depth + 1)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset) and depth < _DEPTH_MAX:
         return [_clean(name, item, depth=depth + 1) for item in value]
     limit = TRACEBACK_CHARS_MAX if name == "exception" else VALUE_CHARS_MAX
-    return _clean_text(str(value), limit=limit)
+    return clean_text(str(value), limit=limit)
 
 
-def _clean_text(text: str, *, limit: int = VALUE_CHARS_MAX) -> str:
+def clean_text(text: str, *, limit: int = VALUE_CHARS_MAX) -> str:
+    """The text masked and cut to `limit` characters."""
     # Masked before it is cut: a cut could take away the word that a secret is recognised by.
     masked = mask_text(text)
     return masked if len(masked) <= limit else f"{masked[:limit]}..."
@@ -184,13 +194,14 @@ def _render_human(_logger: WrappedLogger, _method: str, event: EventDict) -> str
     level = str(event.pop("level", "info"))
     head = f"{time} {level:<7} {escape_text(str(event.pop('event', '')))}"
     exception = event.pop("exception", None)
-    pairs = [f"{escape_text(name)}={_quote(value)}" for name, value in event.items()]
+    pairs = [f"{escape_text(name)}={quote_text(value)}" for name, value in event.items()]
     if exception is not None:
-        pairs.append(f"exception={_quote(exception)}")
+        pairs.append(f"exception={quote_text(exception)}")
     return " ".join([head, *pairs])
 
 
-def _quote(value: object) -> str:
+def quote_text(value: object) -> str:
+    """A value as lines for people have it: bare where that is clear, else quoted and escaped."""
     text = str(value)
     if _BARE.fullmatch(text) is not None and _UNSAFE.search(text) is None:
         return text

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from appliance.access_log import AccessLog
     from appliance.clock import Clock
     from appliance.http.asgi import RequestRecord
     from appliance.metrics import Metrics
@@ -16,14 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["RequestLog"]
 
-_access_log = structlog.get_logger("access")
-
 
 class RequestLog:
     """Told of every request of a server; never of its target or headers.
 
     Args:
         metrics: Counts it by operation, status and tenant.
+        access_log: Writes its line.
         limiter: Charges its bytes to the tenant.
         rates: What each tenant may.
         clock: Of the limiter.
@@ -33,6 +31,7 @@ class RequestLog:
     def __init__(
         self,
         metrics: Metrics,
+        access_log: AccessLog,
         *,
         limiter: RateLimiter,
         rates: RateLimits,
@@ -40,6 +39,7 @@ class RequestLog:
         tell: Sequence[Callable[[RequestRecord], None]],
     ) -> None:
         self._metrics = metrics
+        self._access_log = access_log
         self._limiter = limiter
         self._rates = rates
         self._clock = clock
@@ -64,17 +64,4 @@ class RequestLog:
                 size_bytes=record.received_bytes + record.sent_bytes,
                 now=self._clock.monotonic(),
             )
-        _access_log.info(
-            "request",
-            request_id=record.request_id,
-            method=record.method,
-            operation=record.operation,
-            tenant=record.tenant,
-            status=record.status,
-            code=record.error_code,
-            bytes_in=record.received_bytes,
-            bytes_out=record.sent_bytes,
-            ms=round(record.seconds * 1000, 3),
-            peer=record.peer_address,
-            complete=record.is_complete,
-        )
+        self._access_log.write(record)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from appliance.access_log import AccessLog
 from appliance.access_sample import AccessSample
 from appliance.admin.application import AdminApplication
 from appliance.admin.state import AdminState, ServerFacts
@@ -359,6 +360,7 @@ class Appliance:
         assert self._capacity is not None
         requests = RequestLog(
             self._metrics,
+            AccessLog(self._settings.log, clock=self._clock),
             limiter=self._limiter,
             rates=self._rates,
             clock=self._clock,
