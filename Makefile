@@ -132,6 +132,10 @@ bench: $(VENV)/.dev ## speed beside ceilings and a peer, on a quiet machine; hou
 bench-quick: $(VENV)/.dev ## the same scaled down to some minutes: shows that it runs, judges nothing
 	$(BENCH) --quick
 
+.PHONY: wire-bench
+wire-bench: $(VENV)/.dev ## CPU time of a request between socket and handler, layer by layer (ROUNDS=5)
+	$(BIN)/python -m tools.bench_wire $(if $(ROUNDS),--rounds $(ROUNDS))
+
 .PHONY: fuzz
 SECONDS ?= 600
 
