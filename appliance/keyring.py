@@ -138,6 +138,15 @@ class KeyRing:
         self._damaged = 0
         self._poll_failures = 0
 
+    def find_trusted(self, access_key_id: str) -> KeyEntry | None:
+        """The cached key of that id where the cache may be trusted now; else `resolve` it."""
+        if self._clock.monotonic() >= self._trusted_until:
+            return None
+        entry = self._entries.find(access_key_id)
+        if entry is not None:
+            self._hits += 1
+        return entry
+
     async def resolve(self, access_key_id: str) -> KeyEntry | None:
         """The key of that id, or None where none exists or its secret cannot be opened.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.catalog import buckets
+from appliance.record import record
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 
@@ -85,7 +86,7 @@ class Services:
     sample: AccessSample | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class S3Request:
     """One authenticated request."""
 

@@ -10,9 +10,10 @@ Source: AWS, "Virtual hosting of general purpose buckets"; "Naming Amazon S3 obj
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from appliance.record import record
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 from appliance.s3.query import decode_percent
@@ -30,7 +31,7 @@ _BUCKET = re.compile(rf"[A-Za-z0-9._-]{{1,{_BUCKET_CHARACTERS_MAX}}}")
 _PORT = re.compile(r":[0-9]*$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Address:
     """What a request is about.
 
@@ -101,7 +102,14 @@ def _find_host_bucket(head: RequestHead, domains: Sequence[str]) -> str | None:
         raise S3Error(S3Code.INVALID_ARGUMENT, "More than one Host header was given")
     if not hosts:
         return None
-    host = _PORT.sub("", hosts[0].decode("latin-1").lower()).removesuffix(".")
+    return _bucket_of_host(hosts[0], tuple(domains))
+
+
+# A server has few names, and a bucket's clients one: bounded, of hosts that the head's grammar
+# keeps short.
+@lru_cache(maxsize=1024)
+def _bucket_of_host(raw_host: bytes, domains: tuple[str, ...]) -> str | None:
+    host = _PORT.sub("", raw_host.decode("latin-1").lower()).removesuffix(".")
     if host in domains:
         return None
     # The longest domain wins, so that one domain may lie below another.

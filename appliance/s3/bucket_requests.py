@@ -5,9 +5,9 @@ Source: AWS, Amazon S3 API Reference, the page of each operation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from appliance.record import record
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 from appliance.s3.operations import (
@@ -57,7 +57,7 @@ LIST_ENTRIES_MAX = 1000  # S3: keys, versions or uploads of one page
 BUCKETS_MAX = 10_000  # S3: buckets of one page
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class BucketRequest:
     """A request about a bucket, or the service (then `bucket` is empty)."""
 

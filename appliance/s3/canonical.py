@@ -19,6 +19,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from appliance.s3.query import unquote
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -51,10 +53,15 @@ def parse_query(raw_query: bytes) -> QueryPairs:
 
     A broken escape stays as it is: the router refuses it, a signature does not depend on it.
     """
-    return [
-        (_decode_query(name), _decode_query(value))
-        for name, _, value in (pair.partition(b"=") for pair in raw_query.split(b"&") if pair)
-    ]
+    pairs: QueryPairs = []
+    for piece in raw_query.split(b"&"):
+        if not piece:
+            continue
+        name, _, value = piece.partition(b"=")
+        if b"%" in piece or b"+" in piece:
+            name, value = _decode_query(name), _decode_query(value)
+        pairs.append((name, value))
+    return pairs
 
 
 def canonical_path(raw_path: bytes) -> bytes:
@@ -104,7 +111,7 @@ def iter_canonical_requests(
     """
     rest = _canonical_headers(head, signed_headers, payload_sha256)
     as_sent = (head.raw_path, _query_as_sent(head.raw_query))
-    is_one_line = all(map(_ONE_LINE.fullmatch, as_sent))
+    is_one_line = bool(_ONE_LINE.fullmatch(as_sent[0]) and _ONE_LINE.fullmatch(as_sent[1]))
     if is_one_line:
         # Most clients send what they sign: the other spellings are made only where this one fails.
         yield _assemble(head, *as_sent, rest)
@@ -126,14 +133,21 @@ def _canonical_headers(
     A header that was signed but did not arrive counts as empty: its signature then fails unless
     it was signed empty.
     """
-    wanted = set(signed_headers)
-    values: dict[bytes, list[bytes]] = {}
-    for name, value in head.headers:
-        if name in wanted:
-            # Without an argument, split drops the white space at both ends too.
-            values.setdefault(name, []).append(b" ".join(value.split()))
-    lines = [b"%b:%b\n" % (name, b",".join(values.get(name, ()))) for name in signed_headers]
+    values, repeated = head.fields.values, head.fields.repeated
+    lines: list[bytes] = []
+    for name in signed_headers:
+        if name in repeated:
+            value = b",".join([_fold_spaces(value) for value in head.list_header(name)])
+        else:
+            value = _fold_spaces(values.get(name, b""))
+        lines.append(b"%b:%b\n" % (name, value))
     return b"%b\n%b\n%b" % (b"".join(lines), b";".join(signed_headers), payload_sha256.encode())
+
+
+def _fold_spaces(value: bytes) -> bytes:
+    # Without an argument, split drops the white space at both ends too.
+    words = value.split()
+    return words[0] if len(words) == 1 else b" ".join(words)
 
 
 def _spellings(canonical: bytes, as_sent: bytes) -> tuple[bytes, ...]:
@@ -145,18 +159,18 @@ def _spellings(canonical: bytes, as_sent: bytes) -> tuple[bytes, ...]:
 def _query_as_sent(raw_query: bytes) -> bytes:
     if not raw_query:
         return b""
-    pairs = sorted(
-        (name, value)
-        for name, _, value in (pair.partition(b"=") for pair in raw_query.split(b"&"))
-        if name != _SIGNATURE_PARAMETER
+    pairs = [piece.partition(b"=") for piece in raw_query.split(b"&")]
+    # By name, then value: what lies between the two is the same or, without a value, empty.
+    pairs.sort()
+    return b"&".join(
+        [name + b"=" + value for name, _, value in pairs if name != _SIGNATURE_PARAMETER]
     )
-    return b"&".join([b"%b=%b" % pair for pair in pairs])
 
 
 def _decode_query(text: bytes) -> bytes:
     if b"+" in text:
         text = text.replace(b"+", b" ")
-    return unquote_to_bytes(text) if b"%" in text else text
+    return unquote(text) if b"%" in text else text
 
 
 def _encode_query(text: bytes) -> bytes:

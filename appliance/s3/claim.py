@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from appliance.record import record
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 
@@ -33,6 +35,7 @@ __all__ = [
     "admit_session_token",
     "admit_signed_headers",
     "format_iso",
+    "format_scope",
     "format_timestamp",
     "malformed",
     "parse_credential",
@@ -55,6 +58,8 @@ _SCOPE_DATE = re.compile(r"[0-9]{8}")
 _TIMESTAMP = re.compile(
     r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z",
 )
+_TIMESTAMP_CHARS = 16
+_REMEMBERED_CHARS_MAX = 256  # an id of 128 characters with its scope; lists of signed headers
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _SHA256_HEX = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -76,7 +81,7 @@ class AuthKind(enum.Enum):
     PRESIGNED = "presigned"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Claim:
     """Who a request says it comes from.
 
@@ -89,6 +94,8 @@ class Claim:
             header that the request carries.
         signature: As sent; lower-case hexadecimal once it is verified.
         request_time: UTC, whole seconds.
+        timestamp: The same as strings to sign have it: `YYYYMMDDTHHMMSSZ`.
+        scope: The credential scope: date, region, service and terminator.
         expires_s: 1 to 604,800 for a presigned claim, None for a header.
         payload_sha256: Text of `x-amz-content-sha256`, or `UNSIGNED-PAYLOAD` for a presigned claim
             without one.
@@ -101,18 +108,10 @@ class Claim:
     signed_headers: tuple[bytes, ...]
     signature: str = field(repr=False)
     request_time: datetime
+    timestamp: str
+    scope: str
     expires_s: int | None
     payload_sha256: str
-
-    @property
-    def timestamp(self) -> str:
-        """The request time as strings to sign have it: `YYYYMMDDTHHMMSSZ`."""
-        return format_timestamp(self.request_time)
-
-    @property
-    def scope(self) -> str:
-        """The credential scope: date, region, service and terminator."""
-        return f"{self.scope_date}/{self.region}/{SERVICE}/{TERMINATOR}"
 
 
 def malformed(
@@ -133,7 +132,7 @@ def malformed(
 
 
 def parse_credential(text: str, *, kind: AuthKind, region: str) -> tuple[str, str]:
-    """The access key id and the scope date of a Credential.
+    """The access key id and the scope date of a Credential. Those of usual length are remembered.
 
     Args:
         text: `<access key id>/<YYYYMMDD>/<region>/s3/aws4_request`.
@@ -144,6 +143,12 @@ def parse_credential(text: str, *, kind: AuthKind, region: str) -> tuple[str, st
         S3Error: Malformed or of another region (with a `Region` element); `InvalidAccessKeyId`
             where the id has characters that no id has.
     """
+    if len(text) > _REMEMBERED_CHARS_MAX:
+        return _parse_credential(text, kind, region)
+    return _parse_usual_credential(text, kind, region)
+
+
+def _parse_credential(text: str, kind: AuthKind, region: str) -> tuple[str, str]:
     fields = text.rsplit("/", 4)
     if len(fields) != 5:
         raise malformed(
@@ -169,8 +174,23 @@ def parse_credential(text: str, *, kind: AuthKind, region: str) -> tuple[str, st
     return access_key_id, scope_date
 
 
+# What well-behaved clients send comes again with every request of a key and a day, or of a second.
+# The memories are bounded in number and length; they hold nothing that was proven, and a time or a
+# key is judged anew with each request.
+_parse_usual_credential = lru_cache(maxsize=1024)(_parse_credential)
+
+
+@lru_cache(maxsize=1024)
+def _parse_usual_timestamp(text: str) -> datetime | None:
+    return _parse_timestamp(text)
+
+
 def parse_timestamp(text: str) -> datetime | None:
     """The UTC time of `YYYYMMDDTHHMMSSZ`, None for anything else."""
+    return _parse_usual_timestamp(text) if len(text) == _TIMESTAMP_CHARS else None
+
+
+def _parse_timestamp(text: str) -> datetime | None:
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         return None
@@ -189,6 +209,11 @@ def format_timestamp(time: datetime) -> str:
     )
 
 
+def format_scope(scope_date: str, region: str) -> str:
+    """The credential scope: date, region, service and terminator."""
+    return f"{scope_date}/{region}/{SERVICE}/{TERMINATOR}"
+
+
 def format_iso(time: datetime) -> str:
     """`YYYY-MM-DDTHH:MM:SSZ` of an aware UTC time, as error documents show it."""
     return f"{time.replace(microsecond=0, tzinfo=None).isoformat()}Z"
@@ -200,10 +225,19 @@ def parse_signed_headers(text: str, *, kind: AuthKind) -> tuple[bytes, ...]:
     Raises:
         S3Error: Malformed: empty, not lower case, or a name twice.
     """
+    if len(text) > _REMEMBERED_CHARS_MAX:
+        return _parse_signed_headers(text, kind)
+    return _parse_usual_signed_headers(text, kind)
+
+
+def _parse_signed_headers(text: str, kind: AuthKind) -> tuple[bytes, ...]:
     names = text.split(";")
     if not all(map(_HEADER_NAME.fullmatch, names)) or len(set(names)) != len(names):
         raise malformed(kind, "SignedHeaders must be lower-case header names joined by ';'")
     return tuple(name.encode("ascii") for name in names)
+
+
+_parse_usual_signed_headers = lru_cache(maxsize=256)(_parse_signed_headers)
 
 
 def admit_signed_headers(head: RequestHead, signed_headers: tuple[bytes, ...]) -> None:
@@ -215,16 +249,18 @@ def admit_signed_headers(head: RequestHead, signed_headers: tuple[bytes, ...]) -
     Raises:
         S3Error: `AccessDenied` with a `HeadersNotSigned` element.
     """
-    signed = set(signed_headers)
+    signed = frozenset(signed_headers)
     unsigned = [] if b"host" in signed else ["host"]
-    for name, _ in head.headers:
-        if name.startswith(b"x-amz-") and name not in signed:
-            unsigned.append(name.decode("ascii", "replace"))
+    unsigned += [
+        name.decode("ascii", "replace")
+        for name in head.fields.values
+        if name.startswith(b"x-amz-") and name not in signed
+    ]
     if unsigned:
         raise S3Error(
             S3Code.ACCESS_DENIED,
             "There were headers present in the request which were not signed",
-            elements={"HeadersNotSigned": ", ".join(dict.fromkeys(unsigned))},
+            elements={"HeadersNotSigned": ", ".join(unsigned)},
         )
 
 

@@ -31,6 +31,18 @@ _UNBUILT = frozenset(
         "x-amz-rename-source",
     }
 )
+# What nearly every request has of a signature asks for nothing besides.
+_CLAIM_HEADERS = frozenset({b"x-amz-date", b"x-amz-content-sha256"})
+_CLAIM_PARAMETERS = frozenset(
+    {
+        "X-Amz-Algorithm",
+        "X-Amz-Credential",
+        "X-Amz-Date",
+        "X-Amz-Expires",
+        "X-Amz-SignedHeaders",
+        "X-Amz-Signature",
+    }
+)
 _SETTINGS = {  # what holds here anyway, in lower case
     "x-amz-bucket-object-lock-enabled": "false",
     "x-amz-object-ownership": "bucketownerenforced",
@@ -57,9 +69,11 @@ def refuse_unbuilt_features(fields: Fields, query: Query) -> None:
         S3Error: `NotImplemented`; `InvalidArgument` for a value that S3 does not know either.
     """
     for raw_name, value in fields.values.items():
-        if raw_name.startswith(b"x-amz-"):
+        if raw_name.startswith(b"x-amz-") and raw_name not in _CLAIM_HEADERS:
             _check(raw_name.decode("latin-1"), value.decode("latin-1"))
     for query_name, value in query.values.items():
+        if query_name in _CLAIM_PARAMETERS:
+            continue
         lower = query_name.lower()
         if lower.startswith("x-amz-copy-source"):
             raise _refuse(lower)

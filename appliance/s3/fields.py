@@ -7,9 +7,9 @@ for byte, be it ASCII, UTF-8 or neither.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from appliance.record import record
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Fields", "check_field_value"]
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5 allows only the tab
+_NOTHING: frozenset[bytes] = frozenset()
 
 
 def check_field_value(name: str, value: bytes) -> bytes:
@@ -36,7 +37,7 @@ def check_field_value(name: str, value: bytes) -> bytes:
     return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Fields:
     """Header fields by lower-case name.
 
@@ -51,6 +52,10 @@ class Fields:
     @classmethod
     def collect(cls, lines: Iterable[tuple[bytes, bytes]]) -> Fields:
         """Collect the lines of a head, names in lower case."""
+        lines = tuple(lines)
+        once = dict(lines)
+        if len(once) == len(lines):  # nearly every head
+            return cls(values=once, repeated=_NOTHING)
         values: dict[bytes, bytes] = {}
         repeated: set[bytes] = set()
         for name, value in lines:

@@ -6,8 +6,11 @@ below knows ASGI.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
+
+from appliance.record import record
+from appliance.s3.fields import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,7 +21,7 @@ __all__ = ["BodyReader", "Headers", "RequestHead", "Response", "ResponseBody", "
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RequestHead:
     """A request without its body, as the bytes on the wire said it.
 
@@ -29,6 +32,7 @@ class RequestHead:
         headers: In wire order; names lower case, values without surrounding white space.
         is_secure: True over TLS.
         peer_address: The address of the other end, for logs and limits only.
+        fields: The headers by name; made from `headers`.
     """
 
     method: str
@@ -37,13 +41,16 @@ class RequestHead:
     headers: Headers
     is_secure: bool = False
     peer_address: str = ""
+    fields: Fields = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", Fields.collect(self.headers))
 
     def find_header(self, name: bytes) -> bytes | None:
         """The first value of a header (lower-case name), or None."""
-        for header_name, value in self.headers:
-            if header_name == name:
-                return value
-        return None
+        if name not in self.fields.repeated:
+            return self.fields.values.get(name)
+        return next(value for header_name, value in self.headers if header_name == name)
 
     def list_header(self, name: bytes) -> list[bytes]:
         """Every value of a header (lower-case name), in wire order."""
@@ -94,7 +101,7 @@ ResponseBody = bytes | ResponseStream
 """Whole bytes, or a stream whose length the `content-length` header states."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Response:
     """An answer; the server sets `content-length` for whole bodies, the handler for streams.
 

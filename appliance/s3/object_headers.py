@@ -49,6 +49,7 @@ _SYSTEM = (
 _QUERY_HEADERS = frozenset(
     {"x-amz-storage-class", "x-amz-tagging", "x-amz-website-redirect-location"}
 )
+_NO_OVERRIDES = ResponseOverrides()
 _OVERRIDES = {
     "response-cache-control": b"cache-control",
     "response-content-disposition": b"content-disposition",
@@ -99,8 +100,8 @@ def parse_overrides(query: Query) -> ResponseOverrides:
     Raises:
         S3Error: `InvalidArgument` for CR, LF and other control characters, or a repeated one.
     """
-    if not query.values:
-        return ResponseOverrides()
+    if _OVERRIDES.keys().isdisjoint(query.values):
+        return _NO_OVERRIDES
     found = [(name, query.find(name)) for name in _OVERRIDES if name in query]
     return ResponseOverrides(
         headers=tuple(

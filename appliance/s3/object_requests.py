@@ -5,9 +5,9 @@ Source: AWS, Amazon S3 API Reference, the page of each operation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from appliance.record import record
 from appliance.s3.codes import S3Code
 from appliance.s3.copy_source import parse_copy_range, parse_copy_source
 from appliance.s3.errors import S3Error
@@ -73,7 +73,7 @@ _ATTRIBUTES = frozenset({"ETag", "Checksum", "ObjectParts", "StorageClass", "Obj
 _UNCONDITIONAL = Conditions()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ObjectRequest:
     """A request about an object."""
 

@@ -1,4 +1,4 @@
-"""One frozen record per S3 operation, filled from the request line and headers by the router.
+"""One record per S3 operation, filled from the request line and headers by the router.
 
 Buckets are `str` (their rules are ASCII), object keys are `bytes` (UTF-8, percent-decoding done).
 Nothing here is authorised yet: the dispatcher asks `tenants.access` with `action_of(operation)`.
@@ -6,7 +6,7 @@ Nothing here is authorised yet: the dispatcher asks `tenants.access` with `actio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from appliance.record import record
 
 __all__ = [
     "AbortMultipartUpload",
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Conditions:
     """Preconditions as sent: header text, None where absent (RFC 9110 section 13.1)."""
 
@@ -69,14 +69,14 @@ class Conditions:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ResponseOverrides:
     """`response-*` query parameters of GetObject and HeadObject; header name to value."""
 
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ObjectHeaders:
     """What an upload says of its object, validated and in stored form.
 
@@ -96,7 +96,7 @@ class ObjectHeaders:
     storage_class: str = "STANDARD"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CopySource:
     """`x-amz-copy-source` with its conditions (`x-amz-copy-source-if-*`)."""
 
@@ -106,7 +106,7 @@ class CopySource:
     conditions: Conditions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ListBuckets:
     """GET / ."""
 
@@ -115,7 +115,7 @@ class ListBuckets:
     continuation_token: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CreateBucket:
     """PUT /bucket. The body may hold a location constraint."""
 
@@ -124,49 +124,49 @@ class CreateBucket:
     object_lock: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class HeadBucket:
     """HEAD /bucket ."""
 
     bucket: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DeleteBucket:
     """DELETE /bucket ."""
 
     bucket: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class GetBucketLocation:
     """GET /bucket?location ."""
 
     bucket: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class GetBucketVersioning:
     """GET /bucket?versioning ."""
 
     bucket: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PutBucketVersioning:
     """PUT /bucket?versioning; the body says Enabled or Suspended."""
 
     bucket: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class GetBucketAcl:
     """GET /bucket?acl: always the canned private list."""
 
     bucket: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PutBucketAcl:
     """PUT /bucket?acl: only the canned private list is accepted."""
 
@@ -175,7 +175,7 @@ class PutBucketAcl:
     has_grants: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class GetBucketSubresource:
     """GET of a bucket setting this server does not have, which SDKs merely probe.
 
@@ -190,7 +190,7 @@ class GetBucketSubresource:
     configuration_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ListObjects:
     """GET /bucket: version 1 of the listing."""
 
@@ -202,7 +202,7 @@ class ListObjects:
     encode_url: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ListObjectsV2:
     """GET /bucket?list-type=2 . `max_keys` is what was asked, capped at 1,000."""
 
@@ -216,7 +216,7 @@ class ListObjectsV2:
     fetch_owner: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ListObjectVersions:
     """GET /bucket?versions ."""
 
@@ -229,7 +229,7 @@ class ListObjectVersions:
     encode_url: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ListMultipartUploads:
     """GET /bucket?uploads ."""
 
@@ -242,14 +242,14 @@ class ListMultipartUploads:
     encode_url: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DeleteObjects:
     """POST /bucket?delete; the body names up to 1,000 keys."""
 
     bucket: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class GetObject:
     """GET /bucket/key ."""
 
@@ -263,7 +263,7 @@ class GetObject:
     wants_checksum: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class HeadObject:
     """HEAD /bucket/key ."""
 
@@ -277,7 +277,7 @@ class HeadObject:
     wants_checksum: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class GetObjectAttributes:
     """GET /bucket/key?attributes .
 
@@ -293,7 +293,7 @@ class GetObjectAttributes:
     part_number_marker: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class GetObjectTagging:
     """GET /bucket/key?tagging ."""
 
@@ -302,7 +302,7 @@ class GetObjectTagging:
     version_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PutObjectTagging:
     """PUT /bucket/key?tagging ."""
 
@@ -311,7 +311,7 @@ class PutObjectTagging:
     version_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DeleteObjectTagging:
     """DELETE /bucket/key?tagging ."""
 
@@ -320,7 +320,7 @@ class DeleteObjectTagging:
     version_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class GetObjectAcl:
     """GET /bucket/key?acl: always the canned private list."""
 
@@ -329,7 +329,7 @@ class GetObjectAcl:
     version_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PutObjectAcl:
     """PUT /bucket/key?acl: only the canned private list is accepted."""
 
@@ -340,7 +340,7 @@ class PutObjectAcl:
     has_grants: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PutObject:
     """PUT /bucket/key with a body."""
 
@@ -351,7 +351,7 @@ class PutObject:
     acl: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CopyObject:
     """PUT /bucket/key with x-amz-copy-source.
 
@@ -375,7 +375,7 @@ class CopyObject:
     acl: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DeleteObject:
     """DELETE /bucket/key ."""
 
@@ -385,7 +385,7 @@ class DeleteObject:
     conditions: Conditions = Conditions()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CreateMultipartUpload:
     """POST /bucket/key?uploads .
 
@@ -402,7 +402,7 @@ class CreateMultipartUpload:
     acl: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class UploadPart:
     """PUT /bucket/key?partNumber=N&uploadId=U ."""
 
@@ -412,7 +412,7 @@ class UploadPart:
     part_number: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class UploadPartCopy:
     """PUT /bucket/key?partNumber=N&uploadId=U with x-amz-copy-source.
 
@@ -428,7 +428,7 @@ class UploadPartCopy:
     source_range: tuple[int, int] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CompleteMultipartUpload:
     """POST /bucket/key?uploadId=U .
 
@@ -447,7 +447,7 @@ class CompleteMultipartUpload:
     object_size: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AbortMultipartUpload:
     """DELETE /bucket/key?uploadId=U ."""
 
@@ -456,7 +456,7 @@ class AbortMultipartUpload:
     upload_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ListParts:
     """GET /bucket/key?uploadId=U ."""
 

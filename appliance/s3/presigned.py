@@ -22,6 +22,7 @@ from appliance.s3.claim import (
     admit_session_token,
     admit_signed_headers,
     format_iso,
+    format_scope,
     malformed,
     parse_credential,
     parse_signed_headers,
@@ -48,7 +49,10 @@ _REQUIRED = (
     "X-Amz-SignedHeaders",
     "X-Amz-Expires",
 )
-_SINGLE = frozenset((*_REQUIRED, "X-Amz-Content-Sha256", "X-Amz-Security-Token"))
+_SINGLE = {
+    name.encode("ascii"): name
+    for name in (*_REQUIRED, "X-Amz-Content-Sha256", "X-Amz-Security-Token")
+}
 
 # Any of these, in any case, makes the query a claim.
 _MARKS = frozenset({b"x-amz-algorithm", b"x-amz-credential", b"x-amz-signature"})
@@ -59,12 +63,12 @@ _EXPIRES = re.compile(r"[0-9]{1,7}")
 
 def has_presigned_claim(pairs: QueryPairs) -> bool:
     """True where the query carries a claim, a broken one included."""
-    return any(name.lower() in _MARKS for name, _ in pairs)
+    return not _MARKS.isdisjoint([name.lower() for name, _ in pairs])
 
 
 def has_version_2_claim(pairs: QueryPairs) -> bool:
     """True where the query carries a claim of the old Signature Version 2."""
-    return any(name in _VERSION_2_MARKS for name, _ in pairs)
+    return not _VERSION_2_MARKS.isdisjoint([name for name, _ in pairs])
 
 
 def parse_presigned(head: RequestHead, pairs: QueryPairs, *, region: str, now: datetime) -> Claim:
@@ -103,6 +107,8 @@ def parse_presigned(head: RequestHead, pairs: QueryPairs, *, region: str, now: d
         signed_headers=signed_headers,
         signature=fields["X-Amz-Signature"],
         request_time=request_time,
+        timestamp=fields["X-Amz-Date"],
+        scope=format_scope(scope_date, region),
         expires_s=expires_s,
         payload_sha256=_find_payload_text(head, fields),
     )
@@ -111,14 +117,14 @@ def parse_presigned(head: RequestHead, pairs: QueryPairs, *, region: str, now: d
 def _collect(pairs: QueryPairs) -> dict[str, str]:
     fields: dict[str, str] = {}
     for raw_name, raw_value in pairs:
-        # Bytes beyond ASCII cannot match a name, and no value with one passes its own check.
-        name = raw_name.decode("latin-1")
-        if name not in _SINGLE:
+        name = _SINGLE.get(raw_name)
+        if name is None:
             continue
         if name in fields:
             raise malformed(AuthKind.PRESIGNED, f"{name} is present more than once")
+        # No value with bytes beyond ASCII passes its own check.
         fields[name] = raw_value.decode("latin-1")
-    if not all(fields.get(name) for name in _REQUIRED):
+    if not all(map(fields.get, _REQUIRED)):
         raise malformed(AuthKind.PRESIGNED, f"all of these are required: {', '.join(_REQUIRED)}")
     return fields
 

@@ -7,21 +7,24 @@ A parameter given twice is refused by whoever asks for it, so that unknown ones 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
+from appliance.record import record
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["COUNT_MAX", "Query", "decode_percent", "parse_count", "parse_query"]
+__all__ = ["COUNT_MAX", "Query", "decode_percent", "parse_count", "parse_query", "unquote"]
 
 COUNT_MAX = 2**31 - 1  # what S3 takes for max-keys and its kin before it caps them
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_SHORT_BYTES_MAX = 160  # a credential, its slashes escaped
 _COUNT = re.compile(r"[0-9]{1,10}")
 
 
@@ -35,7 +38,7 @@ def decode_percent(raw: bytes, *, refusal: S3Code = S3Code.INVALID_URI) -> bytes
     if b"%" in raw:
         if _BAD_ESCAPE.search(raw) is not None:
             raise S3Error(refusal, "A percent sign is not followed by two hexadecimal digits")
-        raw = unquote_to_bytes(raw)
+        raw = unquote(raw)
     if b"\x00" in raw:
         raise S3Error(refusal, "The character NUL is not allowed")
     if not raw.isascii():
@@ -44,6 +47,20 @@ def decode_percent(raw: bytes, *, refusal: S3Code = S3Code.INVALID_URI) -> bytes
         except UnicodeDecodeError:
             raise S3Error(refusal, "The text is not valid UTF-8") from None
     return raw
+
+
+def unquote(raw: bytes) -> bytes:
+    """`raw` with its percent escapes decoded; what is no escape stays.
+
+    Short texts are remembered: the credential of a presigned URL comes again with each request of
+    its key. The memory is bounded, and says of a text only that it was sent before.
+    """
+    return _unquote_short(raw) if len(raw) <= _SHORT_BYTES_MAX else unquote_to_bytes(raw)
+
+
+@lru_cache(maxsize=1024)
+def _unquote_short(raw: bytes) -> bytes:
+    return unquote_to_bytes(raw)
 
 
 def parse_count(text: str, name: str, *, least: int = 0, most: int = COUNT_MAX) -> int:
@@ -61,7 +78,7 @@ def parse_count(text: str, name: str, *, least: int = 0, most: int = COUNT_MAX) 
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Query:
     """Decoded parameters of a request target; a name without `=` has an empty value.
 
@@ -108,6 +125,7 @@ class Query:
         return count if cap is None else min(count, cap)
 
 
+_NOTHING: frozenset[str] = frozenset()
 _EMPTY = Query()
 
 
@@ -122,14 +140,20 @@ def parse_query(raw_query: bytes) -> Query:
     """
     if not raw_query:
         return _EMPTY
+    if b"+" in raw_query:
+        raw_query = raw_query.replace(b"+", b" ")
+    is_plain = raw_query.isascii() and b"\x00" not in raw_query
     values: dict[str, bytes] = {}
     repeated: set[str] = set()
-    for piece in raw_query.replace(b"+", b" ").split(b"&"):
+    for piece in raw_query.split(b"&"):
         if not piece:
             continue
-        raw_name, _, raw_value = piece.partition(b"=")
-        name = decode_percent(raw_name).decode("utf-8")
+        raw_name, _, value = piece.partition(b"=")
+        if not is_plain or b"%" in piece:
+            raw_name, value = decode_percent(raw_name), decode_percent(value)
+        name = raw_name.decode("utf-8")
         if name in values:
             repeated.add(name)
-        values.setdefault(name, decode_percent(raw_value))
-    return Query(values=values, repeated=frozenset(repeated))
+        else:
+            values[name] = value
+    return Query(values=values, repeated=frozenset(repeated) if repeated else _NOTHING)

@@ -14,7 +14,6 @@ from appliance.s3.bucket_requests import BucketRequest
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 from appliance.s3.features import refuse_unbuilt_features
-from appliance.s3.fields import Fields
 from appliance.s3.object_requests import ObjectRequest
 from appliance.s3.operations import (
     AbortMultipartUpload,
@@ -86,6 +85,24 @@ _BucketOperation = (
     | ListObjectVersions
     | ListMultipartUploads
     | DeleteObjects
+)
+
+_KEYLESS = (
+    ListBuckets,
+    CreateBucket,
+    HeadBucket,
+    DeleteBucket,
+    GetBucketLocation,
+    GetBucketVersioning,
+    PutBucketVersioning,
+    GetBucketAcl,
+    PutBucketAcl,
+    GetBucketSubresource,
+    ListObjects,
+    ListObjectsV2,
+    ListObjectVersions,
+    ListMultipartUploads,
+    DeleteObjects,
 )
 
 _SERVICE: dict[tuple[str, str], Callable[[BucketRequest], Operation]] = {
@@ -160,7 +177,7 @@ def route(head: RequestHead, address: Address) -> Operation:
             `NotImplemented` for what S3 has and this server does not, and whatever is wrong with a
             parameter (`InvalidArgument`, `InvalidURI`, `KeyTooLongError`, ...).
     """
-    query, fields = parse_query(head.raw_query), Fields.collect(head.headers)
+    query, fields = parse_query(head.raw_query), head.fields
     subresource = _find_subresource(query)
     row = (head.method, subresource)
     if address.key is not None and address.bucket is not None:
@@ -222,7 +239,7 @@ def bucket_of(operation: Operation) -> str | None:
 
 def key_of(operation: Operation) -> bytes | None:
     """The key that the operation is about; None for the service and for buckets."""
-    if isinstance(operation, ListBuckets | _BucketOperation):
+    if isinstance(operation, _KEYLESS):
         return None
     return operation.key
 
@@ -265,6 +282,8 @@ def _bucket_action_of(operation: _BucketOperation) -> Action:
 
 def _find_subresource(query: Query) -> str:
     """The one subresource that a query names, empty where there is none."""
+    if _SUBRESOURCES.isdisjoint(query.values):
+        return ""
     found = [name for name in query.values if name in _SUBRESOURCES]
     if len(found) > 1:
         names = ", ".join(sorted(found))
@@ -273,7 +292,7 @@ def _find_subresource(query: Query) -> str:
             f"Conflicting query string parameters: {names}",
             elements={"ArgumentName": "ResourceType", "ArgumentValue": found[0]},
         )
-    return found[0] if found else ""
+    return found[0]
 
 
 def _refuse(row: tuple[str, str], *, is_unbuilt: bool) -> S3Error:
@@ -285,4 +304,4 @@ def _refuse(row: tuple[str, str], *, is_unbuilt: bool) -> S3Error:
 
 
 def _find_text(head: RequestHead, name: bytes) -> str | None:
-    return Fields.collect(head.headers).find_text(name)
+    return head.fields.find_text(name)

@@ -15,10 +15,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
+from appliance.record import record
 from appliance.s3.canonical import iter_canonical_requests, parse_query
 from appliance.s3.claim import (
     ALGORITHM,
@@ -31,6 +32,8 @@ from appliance.s3.claim import (
     admit_session_token,
     admit_signed_headers,
     format_iso,
+    format_scope,
+    format_timestamp,
     malformed,
     parse_credential,
     parse_signed_headers,
@@ -65,7 +68,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AUTHORIZATION_FIELDS = frozenset({"Credential", "SignedHeaders", "Signature"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Verified:
     """A claim that was proven, and what a chain of chunk signatures starts from.
 
@@ -187,7 +190,8 @@ def _parse_header(head: RequestHead, text: str, *, region: str, now: datetime) -
         fields["Credential"], kind=AuthKind.HEADER, region=region
     )
     request_time = _parse_request_time(head)
-    if f"{request_time.year:04}{request_time.month:02}{request_time.day:02}" != scope_date:
+    timestamp = format_timestamp(request_time)
+    if not timestamp.startswith(scope_date):
         raise malformed(AuthKind.HEADER, "the date of the Credential is not that of the request")
     if abs(request_time - now) > SKEW_MAX:
         raise S3Error(
@@ -217,6 +221,8 @@ def _parse_header(head: RequestHead, text: str, *, region: str, now: datetime) -
         signed_headers=signed_headers,
         signature=fields["Signature"],
         request_time=request_time,
+        timestamp=timestamp,
+        scope=format_scope(scope_date, region),
         expires_s=None,
         payload_sha256=payload_text,
     )
@@ -273,17 +279,15 @@ def _parse_request_time(head: RequestHead) -> datetime:
 
 
 def _refuse_repeated_headers(head: RequestHead) -> None:
-    seen: set[bytes] = set()
-    for name, _ in head.headers:
-        if name in _SINGLE_HEADERS:
-            if name in seen:
-                text = name.decode("ascii")
-                raise S3Error(
-                    S3Code.INVALID_ARGUMENT,
-                    f"The header {text} is present more than once",
-                    elements={"ArgumentName": text},
-                )
-            seen.add(name)
+    if head.fields.repeated.isdisjoint(_SINGLE_HEADERS):
+        return
+    repeated = head.fields.repeated & _SINGLE_HEADERS
+    text = next(name for name in head.fields.values if name in repeated).decode("ascii")
+    raise S3Error(
+        S3Code.INVALID_ARGUMENT,
+        f"The header {text} is present more than once",
+        elements={"ArgumentName": text},
+    )
 
 
 def _version_2_refused() -> S3Error:
