@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -34,12 +35,13 @@ from appliance.s3.codes import S3Code
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework, HTTPScope
 
+    from appliance.http.deadlines import DeadlineWatch
     from appliance.http.early_answer import EarlyAnswers
     from appliance.http.head import ParsedHead
     from appliance.http.limits import HttpLimits
     from appliance.http.transport import PacedStream
 
-__all__ = ["Connection", "ConnectionCounts", "Endpoints", "serve_connection"]
+__all__ = ["Connection", "ConnectionCounts", "Endpoints", "ServerShare"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -76,6 +78,25 @@ class Endpoints:
     is_secure: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerShare:
+    """What all connections of a server have in common.
+
+    Attributes:
+        app: The ASGI application.
+        limits: Of each connection.
+        answers: Composes the answers that the application does not give.
+        counts: Counters to raise.
+        watch: Ends a wait for a head that takes too long.
+    """
+
+    app: ASGIFramework
+    limits: HttpLimits
+    answers: EarlyAnswers
+    counts: ConnectionCounts
+    watch: DeadlineWatch
+
+
 class _Next(enum.Enum):
     REQUEST = enum.auto()
     CLOSE = enum.auto()
@@ -89,42 +110,65 @@ class Connection:
     Args:
         stream: Where requests are read and responses written; TLS over `transport`, or `transport`.
         transport: The stream below; owned by the caller until `run`, closed by it.
-        app: The ASGI application.
-        answers: Composes the answers that the application does not give.
-        counts: Counters to raise.
+        shared: What it has in common with the server's other connections.
+        endpoints: Its two ends.
     """
+
+    __slots__ = (
+        "_answers",
+        "_app",
+        "_buffer",
+        "_counts",
+        "_exchange",
+        "_is_idle",
+        "_is_secure",
+        "_is_stopping",
+        "_limits",
+        "_scope",
+        "_served_any",
+        "_serving",
+        "_stream",
+        "_transport",
+        "_watch",
+        "deadline_s",
+    )
 
     def __init__(
         self,
         *,
         stream: trio.abc.Stream,
         transport: PacedStream,
-        app: ASGIFramework,
-        limits: HttpLimits,
-        answers: EarlyAnswers,
-        counts: ConnectionCounts,
+        shared: ServerShare,
         endpoints: Endpoints,
     ) -> None:
         self._stream = stream
         self._transport = transport
-        self._app = app
-        self._limits = limits
-        self._answers = answers
-        self._counts = counts
-        self._endpoints = endpoints
-        self._buffer = HeadBuffer(limits)
-        self._idle_scope: trio.CancelScope | None = None
+        self._app = shared.app
+        self._limits = shared.limits
+        self._answers = shared.answers
+        self._counts = shared.counts
+        self._watch = shared.watch
+        self._buffer = HeadBuffer(shared.limits)
         self._exchange: Exchange | None = None
+        self._serving = trio.CancelScope()
+        self._scope = _make_scope(endpoints)
+        self._is_idle = False
         self._is_stopping = False
         self._served_any = False
+        self._is_secure = endpoints.is_secure
+        self.deadline_s = math.inf
 
     def request_stop(self) -> None:
         """Close after the request in flight, or at once where none is."""
         self._is_stopping = True
         if self._exchange is not None:
             self._exchange.must_close = True
-        if self._idle_scope is not None:
-            self._idle_scope.cancel()
+        if self._is_idle:
+            self._serving.cancel()
+
+    def expire(self) -> None:
+        """Give up waiting for a head; see `Watched`."""
+        self._serving.cancel()
 
     async def run(self) -> None:
         """Serve requests until the connection ends; both streams are closed afterwards.
@@ -132,14 +176,27 @@ class Connection:
         Cancellation: the connection is cut, an answer in flight is not completed.
         """
         following = _Next.REQUEST
+        self._watch.add(self)
         try:
-            while following is _Next.REQUEST:
-                following = await self._serve_one()
+            # Cancelled by `expire` and `request_stop` alone, while a head is waited for.
+            with self._serving:
+                while following is _Next.REQUEST:
+                    following = await self._serve_one()
+            if self._serving.cancelled_caught:
+                following = await self._give_up()
         except BaseException:
             following = _Next.ABORT
             raise
         finally:
+            self._watch.discard(self)
             await self._end(following)
+
+    async def _give_up(self) -> _Next:
+        if self._is_idle:
+            return _Next.CLOSE
+        self._counts.header_timeouts += 1
+        self._counts.refused_heads += 1
+        return await self._answer(S3Code.REQUEST_TIMEOUT, S3Code.REQUEST_TIMEOUT.message)
 
     async def _serve_one(self) -> _Next:
         try:
@@ -158,7 +215,7 @@ class Connection:
             stream=self._stream,
             limits=self._limits,
             must_close=self._is_stopping,
-            is_sliced=self._endpoints.is_secure,
+            is_sliced=self._is_secure,
         )
         self._exchange = exchange
         following = await self._call_application(head, exchange)
@@ -172,36 +229,39 @@ class Connection:
 
     async def _read_head(self) -> ParsedHead | None:
         """The next head; None where the connection ends before there is one."""
-        buffer, limits = self._buffer, self._limits
+        buffer = self._buffer
         head = buffer.next_head()
         if head is not None:
+            await trio.lowlevel.checkpoint()  # who sends ahead does not go ahead of others
             return head
         is_idle = buffer.is_empty
-        wait_s = limits.idle_timeout_s if is_idle and self._served_any else limits.header_timeout_s
         if is_idle and self._is_stopping:
             return None
-        with trio.CancelScope(deadline=trio.current_time() + wait_s) as scope:
-            self._idle_scope = scope if is_idle else None
+        limits = self._limits
+        wait_s = limits.idle_timeout_s if is_idle and self._served_any else limits.header_timeout_s
+        self._is_idle = is_idle
+        self.deadline_s = trio.current_time() + wait_s
+        try:
             while head is None:
                 data = await self._stream.receive_some(HEAD_READ_BYTES)
+                if self._serving.cancel_called:
+                    await trio.lowlevel.checkpoint_if_cancelled()  # it came too late
                 if not data:
                     return None
                 buffer.receive(bytes(data))
                 head = buffer.next_head()
-                if is_idle and head is None:
-                    is_idle = False
-                    self._idle_scope = None
-                    scope.deadline = trio.current_time() + limits.header_timeout_s
-        self._idle_scope = None
-        if scope.cancelled_caught and head is None and not is_idle:
-            self._counts.header_timeouts += 1
-            raise HeadRefused(S3Code.REQUEST_TIMEOUT)
+                if self._is_idle:
+                    self._is_idle = False
+                    if head is None:
+                        self.deadline_s = trio.current_time() + limits.header_timeout_s
+        finally:
+            self.deadline_s = math.inf
         return head
 
     async def _call_application(self, head: ParsedHead, exchange: Exchange) -> _Next:
         """Let the application answer; `REQUEST` where it answered to the end."""
         try:
-            await self._app(self._make_scope(head), exchange.receive, exchange.send)
+            await self._app(_fill_scope(self._scope, head), exchange.receive, exchange.send)
         except ClientDisconnected:
             self._counts.write_failures += exchange.is_started
             return _Next.ABORT
@@ -220,27 +280,6 @@ class Connection:
         self._counts.faults += 1
         _LOGGER.error("the application returned without finishing its answer")
         return await self._replace(exchange, S3Code.INTERNAL_ERROR, None)
-
-    def _make_scope(self, head: ParsedHead) -> HTTPScope:
-        raw_path, _, query_string = head.target.partition(b"?")
-        path = raw_path.decode("ascii")
-        endpoints = self._endpoints
-        return {
-            "type": "http",
-            "asgi": {"spec_version": "2.3", "version": "3.0"},
-            "http_version": "1.1" if head.is_http_11 else "1.0",
-            "method": head.method,
-            "scheme": "https" if endpoints.is_secure else "http",
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": raw_path,
-            "query_string": query_string,
-            "root_path": "",
-            "headers": head.headers,
-            "client": endpoints.peer,
-            "server": endpoints.local,
-            "state": ConnectionState({}),
-            "extensions": {},
-        }
 
     async def _drain(self, exchange: Exchange) -> _Next:
         """The answer is out; read what is left of the body, or give the connection up."""
@@ -281,24 +320,38 @@ class Connection:
         await trio.aclose_forcefully(self._transport)
 
 
-async def serve_connection(
-    stream: trio.abc.Stream,
-    app: ASGIFramework,
-    *,
-    transport: PacedStream,
-    limits: HttpLimits,
-    answers: EarlyAnswers,
-    endpoints: Endpoints | None = None,
-    counts: ConnectionCounts | None = None,
-) -> None:
-    """Serve one connection to its end and close it; see `Connection`."""
-    connection = Connection(
-        stream=stream,
-        transport=transport,
-        app=app,
-        limits=limits,
-        answers=answers,
-        counts=counts or ConnectionCounts(),
-        endpoints=endpoints or Endpoints(),
-    )
-    await connection.run()
+def _make_scope(endpoints: Endpoints) -> HTTPScope:
+    """What the ASGI scopes of all requests of a connection have in common."""
+    return {
+        "type": "http",
+        "asgi": {"spec_version": "2.3", "version": "3.0"},
+        "http_version": "1.1",
+        "method": "",
+        "scheme": "https" if endpoints.is_secure else "http",
+        "path": "",
+        "raw_path": b"",
+        "query_string": b"",
+        "root_path": "",
+        "headers": (),
+        "client": endpoints.peer,
+        "server": endpoints.local,
+        "state": ConnectionState({}),
+        "extensions": {},
+    }
+
+
+def _fill_scope(common: HTTPScope, head: ParsedHead) -> HTTPScope:
+    """The ASGI scope of one request."""
+    raw_path, _, query_string = head.target.partition(b"?")
+    path = raw_path.decode("ascii")
+    scope = common.copy()
+    scope["http_version"] = "1.1" if head.is_http_11 else "1.0"
+    scope["method"] = head.method
+    scope["path"] = unquote(path) if "%" in path else path
+    scope["raw_path"] = raw_path
+    scope["query_string"] = query_string
+    scope["headers"] = head.headers
+    # What an application may write to is its request's own.
+    scope["state"] = ConnectionState({})
+    scope["extensions"] = {}
+    return scope

@@ -7,6 +7,7 @@ connections keep the context they began with.
 from __future__ import annotations
 
 import logging
+import socket
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from appliance.http.connection import Connection, ConnectionCounts, Endpoints
+from appliance.http.client_socket import ClientSocket
+from appliance.http.connection import Connection, ConnectionCounts, Endpoints, ServerShare
+from appliance.http.deadlines import DeadlineWatch
 from appliance.http.errors import ClientDisconnected
 from appliance.http.limits import HttpLimits
 from appliance.http.listeners import (
@@ -29,7 +32,7 @@ from appliance.s3.codes import S3Code
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hypercorn.typing import ASGIFramework
 
@@ -101,7 +104,6 @@ class Server:
         for listen in listens:
             if listen.tls is None:
                 check_plain_http_allowed(listen.address, is_allowed=may_serve_plain)
-        self._app = app
         self._listens = tuple(listens)
         self._answers = answers
         self._limits = limits or HttpLimits()
@@ -109,6 +111,16 @@ class Server:
         self._reuse_port = reuse_port
         self._contexts: dict[TlsFiles, ssl.SSLContext] = {}
         self._counts = ConnectionCounts()
+        self._watch = DeadlineWatch(
+            shortest_s=min(self._limits.header_timeout_s, self._limits.idle_timeout_s)
+        )
+        self._shared = ServerShare(
+            app=app,
+            limits=self._limits,
+            answers=answers,
+            counts=self._counts,
+            watch=self._watch,
+        )
         self._connections: set[Connection] = set()
         self._per_address: Counter[str] = Counter()
         self._open_count = 0
@@ -167,28 +179,39 @@ class Server:
         try:
             for listen in self._listens:
                 await self._open(listen, listeners, bound)
-            async with trio.open_nursery() as connection_nursery:
-                async with trio.open_nursery() as accept_nursery:
-                    for listen, listener in listeners:
-                        accept_nursery.start_soon(
-                            partial(
-                                trio.serve_listeners,
-                                partial(self._serve_stream, listen),
-                                [listener],
-                                handler_nursery=connection_nursery,
-                            )
-                        )
-                    task_status.started(bound)
-                    await self._stop_requested.wait()
-                    accept_nursery.cancel_scope.cancel()
-                for connection in list(self._connections):
-                    connection.request_stop()
-                connection_nursery.cancel_scope.deadline = (
-                    trio.current_time() + self._limits.stop_grace_s
-                )
+            async with trio.open_nursery() as watching:
+                watching.start_soon(self._watch.run)
+                await self._accept(listeners, partial(task_status.started, bound))
+                watching.cancel_scope.cancel()
         finally:
             for _, listener in listeners:
                 listener.socket.close()
+
+    async def _accept(
+        self,
+        listeners: Sequence[tuple[Listen, trio.SocketListener]],
+        on_listening: Callable[[], None],
+    ) -> None:
+        """Serve what comes until `request_stop`, and what is there then to its end or the grace."""
+        async with trio.open_nursery() as connection_nursery:
+            async with trio.open_nursery() as accept_nursery:
+                for listen, listener in listeners:
+                    accept_nursery.start_soon(
+                        partial(
+                            trio.serve_listeners,
+                            partial(self._serve_stream, listen),
+                            [listener],
+                            handler_nursery=connection_nursery,
+                        )
+                    )
+                on_listening()
+                await self._stop_requested.wait()
+                accept_nursery.cancel_scope.cancel()
+            for connection in list(self._connections):
+                connection.request_stop()
+            connection_nursery.cancel_scope.deadline = (
+                trio.current_time() + self._limits.stop_grace_s
+            )
 
     async def _open(
         self,
@@ -212,19 +235,19 @@ class Server:
     async def _serve_stream(self, listen: Listen, stream: trio.SocketStream) -> None:
         """One accepted socket, to its end; whatever happens to it, the others go on."""
         self._accepted_count += 1
+        try:
+            peer = stream.socket.getpeername()[:2]
+            local = stream.socket.getsockname()[:2]
+        except OSError:  # reset before it was accepted
+            await trio.aclose_forcefully(stream)
+            return
         transport = PacedStream(
-            stream,
+            _take_over(stream),
             pace=Pace(
                 rate_bytes_per_s=self._limits.rate_bytes_per_s_min,
                 window_s=self._limits.rate_window_s,
             ),
         )
-        try:
-            peer = stream.socket.getpeername()[:2]
-            local = stream.socket.getsockname()[:2]
-        except OSError:  # reset before it was accepted
-            await transport.abort()
-            return
         address = peer[0]
         if (
             self._open_count >= self._limits.connections_max
@@ -258,10 +281,7 @@ class Server:
         connection = Connection(
             stream=opened,
             transport=transport,
-            app=self._app,
-            limits=self._limits,
-            answers=self._answers,
-            counts=self._counts,
+            shared=self._shared,
             endpoints=endpoints,
         )
         self._connections.add(connection)
@@ -312,3 +332,10 @@ class Server:
         finally:
             self._refusing_count -= 1
             await trio.aclose_forcefully(transport)
+
+
+def _take_over(stream: trio.SocketStream) -> ClientSocket:
+    """The accepted socket, out of trio's stream and with its options."""
+    accepted = stream.socket
+    family, kind, protocol = accepted.family, accepted.type, accepted.proto
+    return ClientSocket(socket.socket(family, kind, protocol, fileno=accepted.detach()))

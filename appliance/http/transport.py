@@ -7,22 +7,20 @@ waits for a body.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import socket
-import struct
+from typing import TYPE_CHECKING
 
 import trio
 
+from appliance.http.client_socket import ClientSocket
 from appliance.http.errors import WriteTooSlow
+
+if TYPE_CHECKING:
+    from trio.abc import HalfCloseableStream
 
 __all__ = ["Pace", "PacedStream"]
 
 # A stream that is not a socket shows progress only per call: small enough for a rate of 1 KiB/s.
 _SLICE_BYTES = 16 * 1024
-
-# SO_LINGER on, zero seconds: close() sends RST, so a cut answer cannot pass for a whole one.
-_LINGER_RESET = struct.pack("ii", 1, 0)
 
 
 class Pace:
@@ -53,9 +51,11 @@ class Pace:
 class PacedStream(trio.abc.HalfCloseableStream):
     """A stream whose `send_all` keeps a pace. Owns the stream below."""
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream, *, pace: Pace) -> None:
+    __slots__ = ("_pace", "_socket", "_stream")
+
+    def __init__(self, stream: HalfCloseableStream, *, pace: Pace) -> None:
         self._stream = stream
-        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._socket = stream if isinstance(stream, ClientSocket) else None
         self._pace = pace
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -64,31 +64,46 @@ class PacedStream(trio.abc.HalfCloseableStream):
         Raises:
             WriteTooSlow: The peer took less than the minimum rate.
         """
+        client = self._socket
+        if client is None:
+            await self._send_slices(data)
+            return
+        sent_bytes = client.send_now(data)
+        if sent_bytes < len(data):
+            await self._send_rest(client, data, sent_bytes)
+        self._pace.spend(seconds=0.0, moved_bytes=sent_bytes)
+        if client.has_sent_much:
+            await client.give_way()
+
+    async def _send_rest(
+        self, client: ClientSocket, data: bytes | bytearray | memoryview, sent_bytes: int
+    ) -> None:
+        """Send what the kernel had no room for, as the peer makes some."""
         pace = self._pace
         with memoryview(data) as view:
-            total_bytes, sent_bytes = len(view), 0
-            if total_bytes == 0:
-                await trio.lowlevel.checkpoint()
-            while sent_bytes < total_bytes:
+            while sent_bytes < len(view):
                 started_s = trio.current_time()
                 with trio.CancelScope(deadline=started_s + pace.left_s) as scope:
-                    moved_bytes = await self._send_some(view[sent_bytes:])
+                    await client.wait_send_all_might_not_block()
                 if scope.cancelled_caught:
                     raise WriteTooSlow
+                moved_bytes = client.send_now(view[sent_bytes:])
                 pace.spend(seconds=trio.current_time() - started_s, moved_bytes=moved_bytes)
                 sent_bytes += moved_bytes
 
-    async def _send_some(self, view: memoryview) -> int:
-        if self._socket is None:
-            piece = view[:_SLICE_BYTES]
-            await self._stream.send_all(piece)
-            return len(piece)
-        try:
-            return await self._socket.send(view)
-        except OSError as error:
-            if error.errno in {errno.EBADF, errno.ENOTSOCK}:
-                raise trio.ClosedResourceError from None
-            raise trio.BrokenResourceError(str(error)) from error
+    async def _send_slices(self, data: bytes | bytearray | memoryview) -> None:
+        pace = self._pace
+        with memoryview(data) as view:
+            if len(view) == 0:
+                await trio.lowlevel.checkpoint()
+            for offset in range(0, len(view), _SLICE_BYTES):
+                piece = view[offset : offset + _SLICE_BYTES]
+                started_s = trio.current_time()
+                with trio.CancelScope(deadline=started_s + pace.left_s) as scope:
+                    await self._stream.send_all(piece)
+                if scope.cancelled_caught:
+                    raise WriteTooSlow
+                pace.spend(seconds=trio.current_time() - started_s, moved_bytes=len(piece))
 
     async def wait_send_all_might_not_block(self) -> None:
         """See `trio.abc.SendStream`."""
@@ -125,8 +140,6 @@ class PacedStream(trio.abc.HalfCloseableStream):
     async def abort(self) -> None:
         """Cut the connection: RST on a socket, so that the peer sees a failure, not an end."""
         if self._socket is not None:
-            with contextlib.suppress(OSError):  # the peer is gone already: nothing to tell it
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-            self._socket.close()
+            self._socket.reset()
         else:
             await trio.aclose_forcefully(self._stream)

@@ -10,7 +10,8 @@ import trio
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 from appliance.http.asgi import Handler, RequestContext, RequestRecord, S3Application
-from appliance.http.connection import Connection, ConnectionCounts, Endpoints
+from appliance.http.connection import Connection, ConnectionCounts, Endpoints, ServerShare
+from appliance.http.deadlines import DeadlineWatch
 from appliance.http.early_answer import EarlyAnswers, render_error_document
 from appliance.http.framing import ChunkedDecoder
 from appliance.http.limits import HttpLimits
@@ -173,21 +174,28 @@ async def connect(
         server_end,
         pace=Pace(rate_bytes_per_s=limits.rate_bytes_per_s_min, window_s=limits.rate_window_s),
     )
+    watch = DeadlineWatch(shortest_s=limits.header_timeout_s)
     connection = Connection(
         stream=transport,
         transport=transport,
-        app=app,
-        limits=limits,
-        answers=make_answers(),
-        counts=counts or ConnectionCounts(),
+        shared=ServerShare(
+            app=app,
+            limits=limits,
+            answers=make_answers(),
+            counts=counts or ConnectionCounts(),
+            watch=watch,
+        ),
         endpoints=Endpoints(peer=("192.0.2.1", 4711), local=("192.0.2.2", 9000)),
     )
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(connection.run)
-        try:
-            yield Client(client_end, connection)
-        finally:
-            await trio.aclose_forcefully(client_end)
+    async with trio.open_nursery() as watching:
+        watching.start_soon(watch.run)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.run)
+            try:
+                yield Client(client_end, connection)
+            finally:
+                await trio.aclose_forcefully(client_end)
+        watching.cancel_scope.cancel()
 
 
 Piece = bytes | memoryview
