@@ -59,6 +59,7 @@ from appliance.handlers.request import S3Limits
 from appliance.http.asgi import S3Application
 from appliance.http.early_answer import EarlyAnswers, render_error_document
 from appliance.http.health import HealthApplication
+from appliance.http.request_ids import RequestIds
 from appliance.identity import Identity, load_identity
 from appliance.key_file import cancel_rotation, finish_rotation, load_keys
 from appliance.log import start_log
@@ -366,16 +367,17 @@ class Appliance:
             clock=self._clock,
             tell=(self._tiering.note_request, self._capacity.note),
         )
+        request_ids = RequestIds(os.urandom)
         s3 = S3Application(
             service.handle,
-            mint_request_id=_mint_request_id,
+            mint_request_id=request_ids.mint,
             now_us=self._clock.now_us,
             host_id=uuid.uuid4().hex,
             on_finished=requests.note,
         )
         answers = EarlyAnswers(
             render_error=render_error_document,
-            mint_request_id=_mint_request_id,
+            mint_request_id=request_ids.mint,
             now_us=self._clock.now_us,
         )
         state = self._make_admin_state(core, keyring)
@@ -473,7 +475,3 @@ def _end_in_time(seconds: float) -> None:
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True  # an orderly end does not wait for it
     timer.start()
-
-
-def _mint_request_id() -> str:
-    return os.urandom(8).hex().upper()

@@ -19,6 +19,7 @@ from appliance.http.body import AsgiBodyReader
 from appliance.http.early_answer import SERVER_NAME, DateHeader, RenderError, render_error_document
 from appliance.http.errors import ClientDisconnected, ResponseAborted
 from appliance.http.response import ResponseSender
+from appliance.record import record
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 from appliance.s3.messages import BodyReader, RequestHead, Response
@@ -63,7 +64,7 @@ class RequestContext:
     error_code: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RequestRecord:
     """What became of a request, for the access log and the metrics. Never target or headers.
 

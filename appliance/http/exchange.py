@@ -32,11 +32,33 @@ _COALESCE_BYTES_MAX = 64 * 1024
 # One TLS write encrypts its whole input into memory; this bounds what that takes.
 _SEND_BYTES_MAX = 256 * 1024
 
+_FRAMING_HEADERS = frozenset((b"connection", b"content-length", b"transfer-encoding"))
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Exchange:
     """A request being answered on a connection. Used by one task at a time."""
+
+    __slots__ = (
+        "_buffer",
+        "_continue_due",
+        "_decoder",
+        "_due_bytes",
+        "_head",
+        "_head_sent",
+        "_is_sliced",
+        "_left_bytes",
+        "_limits",
+        "_read_pace",
+        "_sends_chunks",
+        "_sends_no_body",
+        "_start_lines",
+        "_status",
+        "_stream",
+        "is_finished",
+        "must_close",
+        "peer_is_gone",
+    )
 
     def __init__(
         self,
@@ -227,21 +249,23 @@ class Exchange:
         """Check and format the response's start; nothing has changed where it is refused."""
         due_bytes: int | None = None
         must_close = self.must_close
-        lines = [format_status_line(start["status"])]
+        pieces = [format_status_line(start["status"])]
+        line_count = 1
         for name, value in start["headers"]:
-            if name == b"content-length":
+            if name in _FRAMING_HEADERS:
+                if name == b"connection":
+                    must_close = must_close or value.lower() == b"close"
+                    continue
+                if name == b"transfer-encoding":
+                    raise ResponseInvalid("transfer codings are the server's matter")
                 if not value.isdigit() or due_bytes is not None:
                     raise ResponseInvalid("the response states no proper content-length")
                 due_bytes = int(value)
-            elif name == b"connection":
-                must_close = must_close or value.lower() == b"close"
-                continue
-            elif name == b"transfer-encoding":
-                raise ResponseInvalid("transfer codings are the server's matter")
-            lines.append(b"%b: %b\r\n" % (name, value))
-        head = b"".join(lines)
+            pieces += (name, b": ", value, b"\r\n")
+            line_count += 1
+        head = b"".join(pieces)
         # A line end inside a name or a value would split the response.
-        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
+        if head.count(b"\n") != line_count or head.count(b"\r") != line_count or b"\0" in head:
             raise ResponseInvalid("a response header holds a control character")
         self._status, self._start_lines = start["status"], head
         self._due_bytes, self.must_close = due_bytes, must_close

@@ -12,10 +12,10 @@ Source: RFC 9112 sections 2 to 6; RFC 9110 sections 5, 7.2 and 10.1.1.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.http.errors import HeadRefused, PrefaceRefused
+from appliance.record import record
 from appliance.s3.codes import S3Code
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FIELD_LINE", "METHODS", "HeadBuffer", "ParsedHead"]
 
-METHODS = frozenset((b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS"))
+METHODS = {name.encode(): name for name in ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS")}
 
 # Room in the request line for the method, two spaces, the version and the line end.
 _REQUEST_LINE_OVERHEAD_BYTES = 64
@@ -36,16 +36,14 @@ _HEAD = re.compile(
     rb"((?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+)\r\n"
 )
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]++) HTTP/(\d\.\d)\r\n")
-_FIELDS = re.compile(rb"([^:\r\n]++):[\t ]*+([^\r\n]*+)\r\n")
 FIELD_LINE = re.compile(_TOKEN + rb":" + _VALUE + rb"\r\n")
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._\-]{1,255}|\[[0-9A-Fa-f:.]{2,64}\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")  # below 10^18: fits every integer the bytes may meet
-_JUDGED = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect", b"connection"))
 _HTTP2_PREFACE_LINE = b"PRI * HTTP/2.0\r\n"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ParsedHead:
     """A head that passed every rule.
 
@@ -207,37 +205,61 @@ def _judge(match: re.Match[bytes], limits: HttpLimits) -> ParsedHead:
         raise PrefaceRefused
     if version not in {b"1.1", b"1.0"}:
         raise HeadRefused(S3Code.INVALID_REQUEST, "Only HTTP/1.1 and HTTP/1.0 are spoken here")
-    if method not in METHODS:
+    method_text = METHODS.get(method)
+    if method_text is None:
         raise HeadRefused(S3Code.METHOD_NOT_ALLOWED)
     if len(target) > limits.target_bytes_max:
         raise HeadRefused(S3Code.INVALID_URI, "The request target is too long")
     if target[0] != 0x2F or b"#" in target:  # absolute, authority and asterisk form begin otherwise
         raise HeadRefused(S3Code.INVALID_URI, "The request target must be in origin form")
-    fields: list[tuple[bytes, bytes]] = []
-    judged: dict[bytes, list[bytes]] = {}
-    for sent_name, sent_value in _FIELDS.findall(section):
-        name, value = sent_name.lower(), sent_value.rstrip(b" \t")
-        fields.append((name, value))
-        if name in _JUDGED:
-            judged.setdefault(name, []).append(value)
+    fields = _split_fields(section)
+    once = dict(fields)
+    # A name that came twice keeps all its values for its judge; nearly no head has one.
+    repeated = fields if len(once) < len(fields) else ()
     is_http_11 = version == b"1.1"
-    _judge_host(judged.get(b"host"), is_http_11=is_http_11)
-    lengths, codings = judged.get(b"content-length"), judged.get(b"transfer-encoding")
-    connection = b",".join(judged.get(b"connection", ())).lower()
+    _judge_host(_list_values(b"host", once, repeated), is_http_11=is_http_11)
+    lengths = _list_values(b"content-length", once, repeated)
+    codings = _list_values(b"transfer-encoding", once, repeated)
     return ParsedHead(
-        method=method.decode(),
+        method=method_text,
         target=target,
         is_http_11=is_http_11,
-        headers=tuple(fields),
+        headers=fields,
         content_length=None
         if lengths is None
         else _judge_length(lengths, has_coding=bool(codings)),
         is_chunked=codings is not None and _judge_coding(codings, is_http_11=is_http_11),
-        expects_continue=_judge_expect(judged.get(b"expect"), is_http_11=is_http_11),
+        expects_continue=_judge_expect(
+            _list_values(b"expect", once, repeated), is_http_11=is_http_11
+        ),
         # HTTP/1.0 persistence is an extension nobody needs: one request, one connection.
-        wants_close=not is_http_11
-        or (bool(connection) and b"close" in map(bytes.strip, connection.split(b","))),
+        wants_close=not is_http_11 or _says_close(_list_values(b"connection", once, repeated)),
     )
+
+
+def _split_fields(section: bytes) -> Headers:
+    """The field lines of a section that matches the grammar."""
+    fields: list[tuple[bytes, bytes]] = []
+    for line in section.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        fields.append((name.lower(), value.strip(b" \t")))
+    return tuple(fields)
+
+
+def _list_values(name: bytes, once: dict[bytes, bytes], repeated: Headers) -> list[bytes] | None:
+    """The values of a header in wire order; None where it is absent."""
+    value = once.get(name)
+    if value is None:
+        return None
+    if repeated:
+        return [each for sent_name, each in repeated if sent_name == name]
+    return [value]
+
+
+def _says_close(connections: list[bytes] | None) -> bool:
+    if connections is None:
+        return False
+    return b"close" in [option.strip() for option in b",".join(connections).lower().split(b",")]
 
 
 def _judge_host(hosts: list[bytes] | None, *, is_http_11: bool) -> None:

@@ -88,7 +88,7 @@ class ResponseSender:
         if (
             body_bytes is not None
             and response.status not in _BODILESS_STATUSES
-            and not any(name == b"content-length" for name, _ in response.headers)
+            and b"content-length" not in dict(response.headers)
         ):
             headers += ((b"content-length", b"%d" % body_bytes),)
         if response.close:

@@ -24,6 +24,7 @@ from appliance.handlers.admission import Admission
 from appliance.http.asgi import S3Application
 from appliance.http.early_answer import EarlyAnswers, render_error_document
 from appliance.http.listeners import ListenAddress
+from appliance.http.request_ids import RequestIds
 from appliance.http.server import Listen, Server
 from appliance.keyring import KeyRing
 from appliance.log import start_log
@@ -152,11 +153,6 @@ def make_request_log(clock: Clock, stream: TextIO | None = None) -> RequestLog:
     )
 
 
-def mint_request_id() -> str:
-    """See `S3Application`."""
-    return os.urandom(8).hex().upper()
-
-
 def make_application(
     layer: str, answer: Response, *, keyring: KeyRing, clock: Clock
 ) -> S3Application:
@@ -172,7 +168,7 @@ def make_application(
 
     return S3Application(
         reply if layer == "application" else let_in,
-        mint_request_id=mint_request_id,
+        mint_request_id=RequestIds(os.urandom).mint,
         now_us=clock.now_us,
         host_id="0" * 32,
         on_finished=make_request_log(clock).note if layer == "log" else None,
@@ -207,7 +203,7 @@ async def serve(layer: str, size: int) -> None:
         listens=[Listen(address=ListenAddress(host="127.0.0.1", port=0))],
         answers=EarlyAnswers(
             render_error=render_error_document,
-            mint_request_id=mint_request_id,
+            mint_request_id=RequestIds(os.urandom).mint,
             now_us=clock.now_us,
         ),
     )
