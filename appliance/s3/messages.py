@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from appliance.record import record
 from appliance.s3.fields import Fields
+from appliance.s3.query import Query, find_query
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,6 +34,8 @@ class RequestHead:
         is_secure: True over TLS.
         peer_address: The address of the other end, for logs and limits only.
         fields: The headers by name; made from `headers`.
+        query: The parameters; made from `raw_query`. None where it cannot be read: the router
+            refuses that, once the signature held.
     """
 
     method: str
@@ -42,9 +45,11 @@ class RequestHead:
     is_secure: bool = False
     peer_address: str = ""
     fields: Fields = field(init=False, repr=False, compare=False)
+    query: Query | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", Fields.collect(self.headers))
+        object.__setattr__(self, "query", find_query(self.raw_query))
 
     def find_header(self, name: bytes) -> bytes | None:
         """The first value of a header (lower-case name), or None."""

@@ -121,9 +121,9 @@ def apply_overrides(headers: Headers, overrides: ResponseOverrides) -> Headers:
 
 
 def _list_query_headers(head: RequestHead) -> list[tuple[bytes, bytes]]:
-    if not head.raw_query:
+    query = head.query if head.query is not None else parse_query(head.raw_query)
+    if not query.values:
         return []
-    query = parse_query(head.raw_query)
     sent = {name for name, _ in head.headers}
     moved: list[tuple[bytes, bytes]] = []
     for name in query.values:

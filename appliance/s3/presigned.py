@@ -12,6 +12,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from appliance.s3.canonical import parse_query
 from appliance.s3.claim import (
     ALGORITHM,
     SKEW_MAX,
@@ -32,12 +33,19 @@ from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from appliance.s3.canonical import QueryPairs
     from appliance.s3.messages import RequestHead
 
-__all__ = ["EXPIRES_S_MAX", "has_presigned_claim", "has_version_2_claim", "parse_presigned"]
+__all__ = [
+    "EXPIRES_S_MAX",
+    "has_presigned_claim",
+    "has_version_2_claim",
+    "list_query_names",
+    "parse_presigned",
+]
 
 EXPIRES_S_MAX = 604_800  # seven days, AWS's limit
 
@@ -49,41 +57,44 @@ _REQUIRED = (
     "X-Amz-SignedHeaders",
     "X-Amz-Expires",
 )
-_SINGLE = {
-    name.encode("ascii"): name
-    for name in (*_REQUIRED, "X-Amz-Content-Sha256", "X-Amz-Security-Token")
-}
+_SINGLE = (*_REQUIRED, "X-Amz-Content-Sha256", "X-Amz-Security-Token")
 
 # Any of these, in any case, makes the query a claim.
-_MARKS = frozenset({b"x-amz-algorithm", b"x-amz-credential", b"x-amz-signature"})
-_VERSION_2_MARKS = frozenset({b"AWSAccessKeyId", b"Signature"})
+_MARKS = frozenset({"x-amz-algorithm", "x-amz-credential", "x-amz-signature"})
+_VERSION_2_MARKS = frozenset({"AWSAccessKeyId", "Signature"})
 
 _EXPIRES = re.compile(r"[0-9]{1,7}")
 
 
-def has_presigned_claim(pairs: QueryPairs) -> bool:
-    """True where the query carries a claim, a broken one included."""
-    return not _MARKS.isdisjoint([name.lower() for name, _ in pairs])
+def has_presigned_claim(names: Collection[str]) -> bool:
+    """True where a query of these names carries a claim, a broken one included."""
+    return not _MARKS.isdisjoint([name.lower() for name in names])
 
 
-def has_version_2_claim(pairs: QueryPairs) -> bool:
-    """True where the query carries a claim of the old Signature Version 2."""
-    return not _VERSION_2_MARKS.isdisjoint([name for name, _ in pairs])
+def has_version_2_claim(names: Collection[str]) -> bool:
+    """True where a query of these names carries a claim of the old Signature Version 2."""
+    return not _VERSION_2_MARKS.isdisjoint(names)
 
 
-def parse_presigned(head: RequestHead, pairs: QueryPairs, *, region: str, now: datetime) -> Claim:
+def list_query_names(head: RequestHead) -> Collection[str]:
+    """The names of the query's parameters, also of one that cannot be read as a whole."""
+    if head.query is not None:
+        return head.query.values.keys()
+    return [name.decode("latin-1") for name, _ in parse_query(head.raw_query)]
+
+
+def parse_presigned(head: RequestHead, *, region: str, now: datetime) -> Claim:
     """The claim in the query.
 
     Args:
         head: The request as received.
-        pairs: `appliance.s3.canonical.parse_query` of its query.
         region: The only region accepted.
         now: Aware UTC time.
 
     Raises:
         S3Error: Malformed, expired, not valid yet, or with unsigned headers.
     """
-    fields = _collect(pairs)
+    fields = _collect(head)
     if fields["X-Amz-Algorithm"] != ALGORITHM:
         raise malformed(AuthKind.PRESIGNED, f'X-Amz-Algorithm only supports "{ALGORITHM}"')
     access_key_id, scope_date = parse_credential(
@@ -114,18 +125,29 @@ def parse_presigned(head: RequestHead, pairs: QueryPairs, *, region: str, now: d
     )
 
 
-def _collect(pairs: QueryPairs) -> dict[str, str]:
+def _collect(head: RequestHead) -> dict[str, str]:
+    query = head.query
+    if query is not None and not query.repeated:
+        values = query.values
+        fields = {name: values[name].decode("latin-1") for name in _SINGLE if name in values}
+    else:
+        fields = _collect_pairs(parse_query(head.raw_query))
+    if not all(map(fields.get, _REQUIRED)):
+        raise malformed(AuthKind.PRESIGNED, f"all of these are required: {', '.join(_REQUIRED)}")
+    return fields
+
+
+def _collect_pairs(pairs: QueryPairs) -> dict[str, str]:
+    """The same from a query that names something twice, or cannot be read as a whole."""
     fields: dict[str, str] = {}
     for raw_name, raw_value in pairs:
-        name = _SINGLE.get(raw_name)
-        if name is None:
+        # Bytes beyond ASCII cannot match a name, and no value with one passes its own check.
+        name = raw_name.decode("latin-1")
+        if name not in _SINGLE:
             continue
         if name in fields:
             raise malformed(AuthKind.PRESIGNED, f"{name} is present more than once")
-        # No value with bytes beyond ASCII passes its own check.
         fields[name] = raw_value.decode("latin-1")
-    if not all(map(fields.get, _REQUIRED)):
-        raise malformed(AuthKind.PRESIGNED, f"all of these are required: {', '.join(_REQUIRED)}")
     return fields
 
 

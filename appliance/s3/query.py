@@ -19,7 +19,15 @@ from appliance.s3.errors import S3Error
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["COUNT_MAX", "Query", "decode_percent", "parse_count", "parse_query", "unquote"]
+__all__ = [
+    "COUNT_MAX",
+    "Query",
+    "decode_percent",
+    "find_query",
+    "parse_count",
+    "parse_query",
+    "unquote",
+]
 
 COUNT_MAX = 2**31 - 1  # what S3 takes for max-keys and its kin before it caps them
 
@@ -47,6 +55,16 @@ def decode_percent(raw: bytes, *, refusal: S3Code = S3Code.INVALID_URI) -> bytes
         except UnicodeDecodeError:
             raise S3Error(refusal, "The text is not valid UTF-8") from None
     return raw
+
+
+def find_query(raw_query: bytes) -> Query | None:
+    """See `parse_query`; None where that refuses it."""
+    if not raw_query:
+        return _EMPTY
+    try:
+        return parse_query(raw_query)
+    except S3Error:
+        return None
 
 
 def unquote(raw: bytes) -> bytes:

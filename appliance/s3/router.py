@@ -177,7 +177,9 @@ def route(head: RequestHead, address: Address) -> Operation:
             `NotImplemented` for what S3 has and this server does not, and whatever is wrong with a
             parameter (`InvalidArgument`, `InvalidURI`, `KeyTooLongError`, ...).
     """
-    query, fields = parse_query(head.raw_query), head.fields
+    query, fields = head.query, head.fields
+    if query is None:
+        query = parse_query(head.raw_query)  # which says what is wrong with it
     subresource = _find_subresource(query)
     row = (head.method, subresource)
     if address.key is not None and address.bucket is not None:

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from appliance.record import record
-from appliance.s3.canonical import iter_canonical_requests, parse_query
+from appliance.s3.canonical import iter_canonical_requests
 from appliance.s3.claim import (
     ALGORITHM,
     SERVICE,
@@ -42,7 +42,12 @@ from appliance.s3.claim import (
 from appliance.s3.codes import S3Code
 from appliance.s3.dates import parse_http_date
 from appliance.s3.errors import S3Error
-from appliance.s3.presigned import has_presigned_claim, has_version_2_claim, parse_presigned
+from appliance.s3.presigned import (
+    has_presigned_claim,
+    has_version_2_claim,
+    list_query_names,
+    parse_presigned,
+)
 
 if TYPE_CHECKING:
     from appliance.s3.messages import RequestHead
@@ -101,10 +106,12 @@ def parse_claim(head: RequestHead, *, region: str, now: datetime) -> Claim | Non
     """
     _refuse_repeated_headers(head)
     authorization = head.find_header(b"authorization")
-    pairs = parse_query(head.raw_query)
-    is_presigned = has_presigned_claim(pairs)
-    if has_version_2_claim(pairs):
-        raise _version_2_refused()
+    is_presigned = False
+    if head.raw_query:
+        names = list_query_names(head)
+        is_presigned = has_presigned_claim(names)
+        if has_version_2_claim(names):
+            raise _version_2_refused()
     if authorization is not None and is_presigned:
         raise S3Error(
             S3Code.INVALID_ARGUMENT,
@@ -113,7 +120,7 @@ def parse_claim(head: RequestHead, *, region: str, now: datetime) -> Claim | Non
             elements={"ArgumentName": "Authorization"},
         )
     if is_presigned:
-        return parse_presigned(head, pairs, region=region, now=now)
+        return parse_presigned(head, region=region, now=now)
     if authorization is not None:
         return _parse_header(head, authorization.decode("latin-1"), region=region, now=now)
     return None
