@@ -15,7 +15,6 @@ import tempfile
 import warnings
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -26,6 +25,7 @@ import trio
 
 from appliance.catalog import buckets, schema, tenants, versions
 from appliance.catalog.engine import Catalog
+from appliance.catalog.joint_puts import PutUnit
 from appliance.catalog.records import (
     Bucket,
     Checksum,
@@ -185,8 +185,7 @@ class CatalogDesk:
         etag: str = "e1",
         conditions: WriteConditions | None = None,
     ) -> PutOutcome:
-        unit = partial(
-            versions.put_version,
+        unit = PutUnit(
             new=self.make_version(bucket, key, etag=etag),
             body=self.make_body(size_bytes),
             conditions=conditions or WriteConditions(),

@@ -4,7 +4,8 @@ No timer. A batch is whatever arrived while the previous one was committed, up t
 
 1. every segment that the batch's units name is flushed; a unit with a segment that failed gets that
    failure and is not run;
-2. one transaction, one savepoint per unit: a unit that raises rolls back itself alone;
+2. one transaction, one savepoint per unit: a unit that raises rolls back itself alone. Units that
+   can be run together (`JointUnit`, on SQLite) are, in one savepoint;
 3. COMMIT; only then are the submitters woken, with values or exceptions.
 
 A connection that is lost (PostgreSQL) is made again; where that was during COMMIT, the database is
@@ -35,6 +36,7 @@ from appliance.catalog.dialects import (
     translate,
 )
 from appliance.catalog.errors import CatalogBusy, CatalogError, CatalogFull, CatalogUnavailable
+from appliance.catalog.unit import JointUnit
 from hal.errors import DeviceFailed
 from hal.records import SegmentRef
 
@@ -121,6 +123,14 @@ class _Pending(Generic[T]):
     def attempt(self, connection: Connection) -> None:
         self.value, self.error = None, None
         self.value = self.unit(connection)
+
+    def take(self, result: T | Exception) -> None:
+        """Keep what a joint run gave."""
+        self.value, self.error = None, None
+        if isinstance(result, Exception):
+            self.error = result
+        else:
+            self.value = result
 
 
 class _CommitFailed(Exception):
@@ -411,12 +421,14 @@ def _execute(
         DBAPIError: The transaction was lost before COMMIT; nothing of it stands.
         _CommitFailed: COMMIT raised, and neither for a conflict nor for want of room.
     """
-    members = batch
-    if is_postgres(connection):
-        # All workers take tenants' locks in the same order, so no two batches wait in a circle.
-        members = sorted(batch, key=lambda pending: pending.order)
+    members = list(batch)
     transaction = connection.begin()
     try:
+        if is_postgres(connection):
+            # All workers take tenants' locks in the same order: no two batches wait in a circle.
+            members.sort(key=lambda pending: pending.order)
+        else:
+            members = _run_jointly(connection, members)
         for pending in members:
             connection.exec_driver_sql(_SAVEPOINT)
             try:
@@ -440,6 +452,43 @@ def _execute(
         if is_conflict(error) or is_full(error):
             raise
         raise _CommitFailed(error) from error
+
+
+def _run_jointly(
+    connection: Connection, members: Sequence[_Pending[object]]
+) -> list[_Pending[object]]:
+    """Run joint units of each class together; return the members that are to be run alone.
+
+    Raises:
+        DBAPIError: The transaction was lost.
+    """
+    alone: list[_Pending[object]] = []
+    classes: dict[type[JointUnit[object]], list[tuple[JointUnit[object], _Pending[object]]]] = {}
+    for pending in members:
+        unit = pending.unit
+        if isinstance(unit, JointUnit):
+            classes.setdefault(type(unit), []).append((unit, pending))
+        else:
+            alone.append(pending)
+    for unit_class, pairs in classes.items():
+        joined = [pending for _, pending in pairs]
+        connection.exec_driver_sql(_SAVEPOINT)
+        try:
+            results = unit_class.run_jointly(connection, [unit for unit, _ in pairs])
+        except Exception as error:
+            if is_transaction_lost(error):
+                raise
+            # Whose fault it is shows when each is run by itself.
+            connection.exec_driver_sql(_ROLLBACK_TO)
+            alone += joined
+        else:
+            for pending, result in zip(joined, results, strict=True):
+                if result is None:
+                    alone.append(pending)
+                else:
+                    pending.take(result)
+        connection.exec_driver_sql(_RELEASE)
+    return alone
 
 
 def _ask(question: Callable[[Connection], T], connection: Connection) -> T:

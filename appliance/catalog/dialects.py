@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Executable
 
 __all__ = [
+    "VERSION_COUNTER",
     "add_to_rows",
     "advance_counter",
     "allocate_sequence",
@@ -43,7 +44,8 @@ __all__ = [
     "translate_sqlite",
 ]
 
-_VERSION_COUNTER = "version_sequence"
+VERSION_COUNTER = "version_sequence"
+"""Row of `counters` that numbers versions (SQLite)."""
 
 _ADVANCE = (
     update(tables.counters)
@@ -94,7 +96,7 @@ def allocate_sequence(connection: Connection) -> int:
     if is_postgres(connection):
         value: int = connection.execute(_NEXT_VERSION).scalar_one()
         return value
-    return advance_counter(connection, _VERSION_COUNTER)
+    return advance_counter(connection, VERSION_COUNTER)
 
 
 def store_setting_row(connection: Connection, name: str, value: str) -> None:

@@ -22,12 +22,17 @@ from tenants.errors import NoSuchTenant, QuotaExceeded
 from tenants.records import QuotaLimits, TenantId, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection
 
 __all__ = [
+    "LOCKED_COLUMNS",
     "LockedBucket",
+    "admit_change",
     "charge",
     "charge_uploads",
+    "decode_locked",
     "load_bucket_usage",
     "load_tenant_usage",
     "lock_bucket",
@@ -41,22 +46,25 @@ __all__ = [
 _t = tables.tenants.c
 _b = tables.buckets.c
 
+LOCKED_COLUMNS = (
+    _b.name,
+    _b.created_us,
+    _b.versioning,
+    _b.bytes_max,
+    _b.objects_max,
+    _b.used_bytes,
+    _b.object_count,
+    _t.name,
+    _t.bytes_max,
+    _t.objects_max,
+    _t.used_bytes,
+    _t.object_count,
+    _t.open_upload_count,
+)
+"""What `decode_locked` takes, in this order."""
+
 _LOCK_BUCKET = (
-    select(
-        _b.name,
-        _b.created_us,
-        _b.versioning,
-        _b.bytes_max,
-        _b.objects_max,
-        _b.used_bytes,
-        _b.object_count,
-        _t.name,
-        _t.bytes_max,
-        _t.objects_max,
-        _t.used_bytes,
-        _t.object_count,
-        _t.open_upload_count,
-    )
+    select(*LOCKED_COLUMNS)
     .select_from(tables.buckets.join(tables.tenants))
     .where(_b.bucket_id == bindparam("bucket"), _b.tenant_id == bindparam("tenant"))
     # The tenant's row only: one lock, first. A writer that waited here sees the winner's counts,
@@ -92,6 +100,9 @@ _CHARGE_UPLOADS = (
 )
 
 
+_UNLIMITED = QuotaLimits()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedBucket:
     """A bucket and what its tenant has, unchangeable by others until the transaction ends."""
@@ -102,6 +113,13 @@ class LockedBucket:
     tenant_used_bytes: int
     tenant_object_count: int
     open_upload_count: int
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether bytes or objects of bucket or tenant are limited."""
+        return self.bucket.limits != _UNLIMITED or (
+            self.tenant_limits.bytes_max is not None or self.tenant_limits.objects_max is not None
+        )
 
 
 def lock_tenant(connection: Connection, tenant_id: TenantId) -> tuple[str, int | None, int]:
@@ -131,25 +149,54 @@ def lock_bucket(connection: Connection, tenant_id: TenantId, bucket_id: BucketId
         except NoSuchTenant as error:
             raise BucketMissing(f"bucket {bucket_id}") from error
     row = connection.execute(_LOCK_BUCKET, {"bucket": bucket_id, "tenant": tenant_id}).first()
+    return decode_locked(row, tenant_id=tenant_id, bucket_id=bucket_id)
+
+
+def decode_locked(
+    row: Sequence[object] | None, *, tenant_id: TenantId, bucket_id: BucketId
+) -> LockedBucket:
+    """The bucket in a row of `LOCKED_COLUMNS`, None where there was none.
+
+    Raises:
+        BucketMissing: There was none.
+    """
     if row is None:
         raise BucketMissing(f"bucket {bucket_id}")
+    name, created_us, versioning, bytes_max, objects_max, used_bytes, object_count = row[:7]
+    tenant_name, tenant_bytes_max, tenant_objects_max, tenant_used_bytes, tenant_count = row[7:12]
+    open_upload_count = row[12]
+    assert isinstance(name, str)
+    assert isinstance(created_us, int)
+    assert isinstance(versioning, str)
+    assert isinstance(used_bytes, int)
+    assert isinstance(object_count, int)
+    assert isinstance(tenant_name, str)
+    assert isinstance(tenant_used_bytes, int)
+    assert isinstance(tenant_count, int)
+    assert isinstance(open_upload_count, int)
     return LockedBucket(
         bucket=Bucket(
             bucket_id=bucket_id,
             tenant_id=tenant_id,
-            name=row[0],
-            created_us=row[1],
-            versioning=Versioning(row[2]),
-            limits=QuotaLimits(bytes_max=row[3], objects_max=row[4]),
-            used_bytes=row[5],
-            object_count=row[6],
+            name=name,
+            created_us=created_us,
+            versioning=Versioning(versioning),
+            limits=_limits(bytes_max, objects_max),
+            used_bytes=used_bytes,
+            object_count=object_count,
         ),
-        tenant_name=row[7],
-        tenant_limits=QuotaLimits(bytes_max=row[8], objects_max=row[9]),
-        tenant_used_bytes=row[10],
-        tenant_object_count=row[11],
-        open_upload_count=row[12],
+        tenant_name=tenant_name,
+        tenant_limits=_limits(tenant_bytes_max, tenant_objects_max),
+        tenant_used_bytes=tenant_used_bytes,
+        tenant_object_count=tenant_count,
+        open_upload_count=open_upload_count,
     )
+
+
+def _limits(bytes_max: object, objects_max: object) -> QuotaLimits:
+    assert bytes_max is None or isinstance(bytes_max, int)
+    assert objects_max is None or isinstance(objects_max, int)
+    return QuotaLimits(bytes_max=bytes_max, objects_max=objects_max)
 
 
 def charge(
@@ -160,19 +207,45 @@ def charge(
     Raises:
         QuotaExceeded: More is wanted than a limit leaves. Nothing was counted.
     """
-    bucket = locked.bucket
-    what = f"tenant {locked.tenant_name!r}"
-    limits = locked.tenant_limits
-    _admit(f"{what} bytes", limits.bytes_max, locked.tenant_used_bytes, bytes_delta)
-    _admit(f"{what} objects", limits.objects_max, locked.tenant_object_count, objects_delta)
-    what = f"bucket {bucket.name!r}"
-    _admit(f"{what} bytes", bucket.limits.bytes_max, bucket.used_bytes, bytes_delta)
-    _admit(f"{what} objects", bucket.limits.objects_max, bucket.object_count, objects_delta)
+    admit_change(locked, bytes_delta=bytes_delta, objects_delta=objects_delta)
     if not bytes_delta and not objects_delta:
         return
     deltas = {"bytes_delta": bytes_delta, "objects_delta": objects_delta}
-    connection.execute(_CHARGE_TENANT, {"tenant": bucket.tenant_id, **deltas})
-    connection.execute(_CHARGE_BUCKET, {"bucket": bucket.bucket_id, **deltas})
+    connection.execute(_CHARGE_TENANT, {"tenant": locked.bucket.tenant_id, **deltas})
+    connection.execute(_CHARGE_BUCKET, {"bucket": locked.bucket.bucket_id, **deltas})
+
+
+def admit_change(
+    locked: LockedBucket,
+    *,
+    bytes_delta: int,
+    objects_delta: int,
+    tenant_change: Usage | None = None,
+    bucket_change: Usage | None = None,
+) -> None:
+    """Compare a change of bytes and objects with the limits of bucket and tenant. Pure.
+
+    Args:
+        locked: What both have.
+        bytes_delta: Of the change; below zero where it gives back.
+        objects_delta: Likewise.
+        tenant_change: What the transaction changes of the tenant besides, not in `locked` yet.
+        bucket_change: Likewise of the bucket.
+
+    Raises:
+        QuotaExceeded: More is wanted than a limit leaves.
+    """
+    bucket = locked.bucket
+    tenant, own = tenant_change or Usage(), bucket_change or Usage()
+    what = f"tenant {locked.tenant_name!r}"
+    limits = locked.tenant_limits
+    used, count = locked.tenant_used_bytes, locked.tenant_object_count
+    _admit(f"{what} bytes", limits.bytes_max, used + tenant.used_bytes, bytes_delta)
+    _admit(f"{what} objects", limits.objects_max, count + tenant.object_count, objects_delta)
+    what = f"bucket {bucket.name!r}"
+    used, count = bucket.used_bytes + own.used_bytes, bucket.object_count + own.object_count
+    _admit(f"{what} bytes", bucket.limits.bytes_max, used, bytes_delta)
+    _admit(f"{what} objects", bucket.limits.objects_max, count, objects_delta)
 
 
 def charge_uploads(connection: Connection, tenant_id: TenantId, *, uploads_delta: int) -> None:

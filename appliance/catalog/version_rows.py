@@ -33,6 +33,7 @@ __all__ = [
     "decode_version",
     "encode_attributes",
     "encode_checksum",
+    "encode_version",
     "format_shown_id",
 ]
 
@@ -124,6 +125,31 @@ def decode_version(row: Sequence[object]) -> VersionRecord:
         manifest_body_id=None if manifest_body_id is None else BodyId(manifest_body_id),
         origin_id=None if origin_id is None else BodyId(origin_id),
     )
+
+
+def encode_version(made: VersionRecord) -> dict[str, object]:
+    """A row of `versions` by column, in the order of the table's columns."""
+    algorithm, value, kind = encode_checksum(made.checksum)
+    return {
+        "bucket_id": made.bucket_id,
+        "key": made.key,
+        "sequence": made.sequence,
+        "is_current": made.is_current,
+        "is_delete_marker": made.is_delete_marker,
+        "is_null_version": made.version_id == NULL_VERSION_ID,
+        "size_bytes": made.size_bytes,
+        "etag": made.etag,
+        "modified_us": made.modified_us,
+        "content_type": made.attributes.content_type,
+        "attributes": encode_attributes(made.attributes),
+        "checksum_algorithm": algorithm,
+        "checksum_value": value,
+        "checksum_type": kind,
+        "body_id": made.body_id,
+        "part_count": made.part_count,
+        "manifest_body_id": made.manifest_body_id,
+        "origin_id": made.origin_id,
+    }
 
 
 def encode_attributes(attributes: VersionAttributes) -> str | None:

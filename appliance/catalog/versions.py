@@ -49,7 +49,7 @@ from appliance.catalog.version_rows import (
     VERSION_COLUMNS,
     decode_version,
     encode_attributes,
-    encode_checksum,
+    encode_version,
     format_shown_id,
 )
 from hal.records import BodyId
@@ -526,30 +526,7 @@ def _find_null(
 
 
 def _insert(connection: Connection, made: VersionRecord) -> None:
-    algorithm, value, kind = encode_checksum(made.checksum)
-    connection.execute(
-        _INSERT,
-        {
-            "bucket_id": made.bucket_id,
-            "key": made.key,
-            "sequence": made.sequence,
-            "is_current": made.is_current,
-            "is_delete_marker": made.is_delete_marker,
-            "is_null_version": made.version_id == NULL_VERSION_ID,
-            "size_bytes": made.size_bytes,
-            "etag": made.etag,
-            "modified_us": made.modified_us,
-            "content_type": made.attributes.content_type,
-            "attributes": encode_attributes(made.attributes),
-            "checksum_algorithm": algorithm,
-            "checksum_value": value,
-            "checksum_type": kind,
-            "body_id": made.body_id,
-            "part_count": made.part_count,
-            "manifest_body_id": made.manifest_body_id,
-            "origin_id": made.origin_id,
-        },
-    )
+    connection.execute(_INSERT, encode_version(made))
 
 
 def _remove(connection: Connection, version: VersionRecord, *, now_us: int) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from appliance.catalog import buckets, tenants, versions
+from appliance.catalog.joint_puts import PutUnit
 from appliance.catalog.records import (
     Bucket,
     Checksum,
@@ -278,11 +279,10 @@ def _keeps_versions(versioning: Versioning) -> bool:
 async def _commit(
     request: S3Request, new: NewVersion, written: WrittenBody, conditions: WriteConditions
 ) -> PutOutcome:
-    now_us = request.services.clock.now_us()
-
-    def put(connection: Connection) -> PutOutcome:
-        return versions.put_version(
-            connection, new=new, body=written.body, conditions=conditions, now_us=now_us
-        )
-
-    return await commit_body(request, put, written)
+    unit = PutUnit(
+        new=new,
+        body=written.body,
+        conditions=conditions,
+        now_us=request.services.clock.now_us(),
+    )
+    return await commit_body(request, unit, written)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.catalog import schema
+from appliance.catalog.connections import make_writer_engine, parse_url
 from tests.catalog_fixtures import postgres_server, sqlite_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from appliance.catalog.unit import Connection
 
 __all__: list[str] = []
 
@@ -41,3 +46,15 @@ def postgres_databases() -> Iterator[Callable[[], str]]:
 def postgres_catalog_url(postgres_databases: Callable[[], str]) -> str:
     """A fresh PostgreSQL catalog."""
     return postgres_databases()
+
+
+@pytest.fixture(scope="module")
+def connection(sqlite_template: Path) -> Iterator[Connection]:
+    """A writing connection to a fresh SQLite catalog, for units without a committer."""
+    with TemporaryDirectory() as directory:
+        path = f"{directory}/catalog.db"
+        shutil.copy(sqlite_template, path)
+        engine = make_writer_engine(parse_url(f"sqlite:///{path}"))
+        with engine.connect() as connection:
+            yield connection
+        engine.dispose()

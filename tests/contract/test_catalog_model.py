@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +12,6 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from appliance.catalog import buckets, listings, tenants, uploads, versions
 from appliance.catalog.check import check_catalog
-from appliance.catalog.connections import make_writer_engine, parse_url
 from appliance.catalog.records import (
     BodySlice,
     NewBody,
@@ -30,9 +27,6 @@ from tenants.records import QuotaLimits
 from tiers.records import StoredPage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from appliance.catalog.records import Bucket, Checksum
     from appliance.catalog.unit import Connection
 
@@ -272,17 +266,6 @@ class Player:
             name=self.bucket.name,
             versioning=versioning,
         )
-
-
-@pytest.fixture(scope="module")
-def connection(sqlite_template: Path) -> Iterator[Connection]:
-    with TemporaryDirectory() as directory:
-        path = f"{directory}/catalog.db"
-        shutil.copy(sqlite_template, path)
-        engine = make_writer_engine(parse_url(f"sqlite:///{path}"))
-        with engine.connect() as connection:
-            yield connection
-        engine.dispose()
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
