@@ -13,12 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from hal.errors import HalError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from hal.records import Capacity, DeviceFacts, FileMap
 
-__all__ = ["Device", "DeviceStatistics"]
+__all__ = ["Device", "DeviceStatistics", "write_runs_singly"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,29 @@ class Device(Protocol):
         """
         ...
 
+    async def write_runs(
+        self, name: str, runs: Sequence[tuple[int, memoryview]], *, is_flushed: bool
+    ) -> Sequence[HalError | None]:
+        """Write each run of bytes at its offset and then flush the file, all in one thread hop.
+
+        Args:
+            name: The file.
+            runs: Offset and bytes; borrowed until return.
+            is_flushed: Whether the flush follows. Without it nothing is durable, see `write`.
+
+        Durability: with the flush, of every completed write of the file, these among them.
+
+        Cancellation: with the flush as of `flush`, and the device may go on reading the runs for as
+            long as it likes: their memory must never be used again. Without it, waits.
+
+        Returns:
+            For each run what `write` would have raised, None where it was written.
+
+        Raises:
+            DeviceFailed: The flush failed, see `flush`.
+        """
+        ...
+
     async def flush(self, name: str) -> None:
         """Make every completed write of the file durable (`fdatasync`).
 
@@ -153,3 +178,20 @@ class Device(Protocol):
     async def aclose(self) -> None:
         """Close every descriptor. No operation may be running."""
         ...
+
+
+async def write_runs_singly(
+    device: Device, name: str, runs: Sequence[tuple[int, memoryview]], *, is_flushed: bool
+) -> Sequence[HalError | None]:
+    """`Device.write_runs` by a call for each step, for devices without threads."""
+    results: list[HalError | None] = []
+    for offset, source in runs:
+        try:
+            await device.write(name, offset, source)
+        except HalError as error:
+            results.append(error)
+        else:
+            results.append(None)
+    if is_flushed:
+        await device.flush(name)
+    return results

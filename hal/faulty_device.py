@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from hal.device import write_runs_singly
 from hal.geometry import is_aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from hal.device import Device, DeviceStatistics
     from hal.errors import HalError
@@ -203,6 +204,12 @@ class FaultyDevice:
             await self._inner.write(name, offset, source[:written_bytes], prepare=prepare)
         if fault.error is not None:
             raise fault.error
+
+    async def write_runs(
+        self, name: str, runs: Sequence[tuple[int, memoryview]], *, is_flushed: bool
+    ) -> Sequence[HalError | None]:
+        """See `Device.write_runs`; each write and the flush is an operation of its own."""
+        return await write_runs_singly(self, name, runs, is_flushed=is_flushed)
 
     async def flush(self, name: str) -> None:
         """See `Device.flush`. A later flush goes through: the layers above must not believe it."""

@@ -27,7 +27,7 @@ from hal.geometry import RECORD_ALIGNMENT_BYTES, is_aligned
 from hal.probe import probe_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -170,8 +170,33 @@ class FileDevice:
         self._check_not_poisoned(name)
         await self._run(lambda: self._write(name, offset, source, prepare))
 
+    async def write_runs(
+        self, name: str, runs: Sequence[tuple[int, memoryview]], *, is_flushed: bool
+    ) -> Sequence[HalError | None]:
+        """See `Device.write_runs`.
+
+        Raises:
+            DeviceFailed: An earlier flush of the file failed.
+        """
+        for offset, source in runs:
+            _check_range(offset, len(source))
+        self._check_not_poisoned(name)
+        if not is_flushed:
+            return await self._run(lambda: self._write_runs(name, runs))
+
+        def write_and_flush() -> Sequence[HalError | None]:
+            results = self._write_runs(name, runs)
+            self._flush(name)
+            return results
+
+        return await self._run_flush(name, write_and_flush)
+
     async def flush(self, name: str) -> None:
-        """See `Device.flush`.
+        """See `Device.flush`."""
+        await self._run_flush(name, lambda: self._flush(name))
+
+    async def _run_flush(self, name: str, operation: Callable[[], _T]) -> _T:
+        """Run what ends in a flush of the file; a failure poisons it.
 
         Flushes of one file follow each other: of two syncs that overlap, the kernel would tell
         only one that a write was lost.
@@ -180,7 +205,7 @@ class FileDevice:
         async with lock:
             self._check_not_poisoned(name)
             try:
-                await self._run(lambda: self._flush(name), may_abandon=True)
+                return await self._run(operation, may_abandon=True)
             except HalError as error:
                 self._poisoned[name] = str(error)
                 raise
@@ -311,6 +336,21 @@ class FileDevice:
             self._counters.writes += 1
             self._counters.written_bytes += len(source)
             self._counters.write_seconds += seconds
+
+    def _write_runs(
+        self, name: str, runs: Sequence[tuple[int, memoryview]]
+    ) -> list[HalError | None]:
+        results: list[HalError | None] = []
+        for offset, source in runs:
+            try:
+                self._write(name, offset, source, None)
+            except HalError as error:
+                with self._counters_lock:
+                    self._counters.errors += 1
+                results.append(error)
+            else:
+                results.append(None)
+        return results
 
     def _flush(self, name: str) -> None:
         began = time.perf_counter()

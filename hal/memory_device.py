@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hal.device import DeviceStatistics
+from hal.device import DeviceStatistics, write_runs_singly
 from hal.errors import DeviceError, DeviceFailed, DeviceFull, MediumError
 from hal.geometry import RECORD_ALIGNMENT_BYTES, is_aligned
 from hal.memory_file import CrashLot, MemoryFile
@@ -31,7 +31,9 @@ from hal.records import Capacity, DeviceFacts, FileMap
 if TYPE_CHECKING:
     import random  # noqa: TID251  # the type only: instances are passed in
     from collections import Counter
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from hal.errors import HalError
 
 __all__ = ["MemoryDevice"]
 
@@ -133,6 +135,12 @@ class MemoryDevice:
         file.write(offset, bytes(source))
         self._writes += 1
         self._written_bytes += len(source)
+
+    async def write_runs(
+        self, name: str, runs: Sequence[tuple[int, memoryview]], *, is_flushed: bool
+    ) -> Sequence[HalError | None]:
+        """See `Device.write_runs`."""
+        return await write_runs_singly(self, name, runs, is_flushed=is_flushed)
 
     async def flush(self, name: str) -> None:
         """See `Device.flush`."""

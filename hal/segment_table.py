@@ -12,6 +12,8 @@ import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import trio
+
 from hal.errors import MediumError
 from hal.segment import (
     EPOCH_SHIFT,
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterator
 
+    from hal.append_tail import AppendTail
     from hal.device import Device
+    from hal.errors import HalError
     from hal.records import SegmentId
 
 __all__ = ["KnownSegment", "SegmentTable"]
@@ -41,6 +45,10 @@ class KnownSegment:
         writes_ended: Finished writes and punches.
         writes_flushed: How many of them a flush has covered; equal numbers mean clean.
         unsettled: Offsets handed out here that are neither settled by a commit nor punched.
+        tail: Appended records that no flush has written yet; None where there are none.
+        writing: Held while appended records are written, or the segment is flushed or punched.
+        unwritten: Offsets of appended records of which nobody knows that they were written.
+        failed_writes: Offsets of appended records that the device did not take, and why.
     """
 
     segment_id: SegmentId
@@ -52,6 +60,15 @@ class KnownSegment:
     writes_ended: int = 0
     writes_flushed: int = 0
     unsettled: set[int] = field(default_factory=set)
+    tail: AppendTail | None = None
+    writing: trio.Lock = field(default_factory=trio.Lock)
+    unwritten: set[int] = field(default_factory=set)
+    failed_writes: dict[int, HalError] = field(default_factory=dict)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether a flush would have nothing to do."""
+        return self.tail is None and self.writes_flushed >= self.writes_ended
 
 
 class SegmentTable:

@@ -6,7 +6,8 @@ of an earlier start, or of another process on the same volume, are only read and
 appended to: what lies behind their last record is anyone's guess.
 
 Extents are handed out in memory and written by their takers in any order. A taker that gives up
-leaves a hole, which a sweep frees. Nothing here knows what a record holds.
+leaves a hole, which a sweep frees. Nothing here knows what a record holds. Small records may be
+appended instead: made in memory, and written by the flush that makes them durable, in one hop.
 
 A segment whose flush failed is poisoned: no more records, and every later flush of it fails, since
 what was written before is lost or unknown.
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from hal.append_tail import AppendTail
 from hal.errors import DeviceFailed, DeviceFull, HalError, VolumeForeign
 from hal.geometry import RECORD_BYTES_MAX, is_aligned
 from hal.records import (
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from hal.device import Device
 
 __all__ = ["SEGMENT_BYTES_MIN", "Volume", "VolumeStatistics"]
+
+SPARE_TAILS_MAX = 2  # one fills while one is written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,7 @@ class Volume:
         self._creation_lock = trio.Lock()
         self._records_reserved = dict.fromkeys(WriteStream, 0)
         self._reserved_bytes = dict.fromkeys(WriteStream, 0)
+        self._spare_tails: list[AppendTail] = []
 
     @staticmethod
     async def format(
@@ -322,18 +327,59 @@ class Volume:
             MediumError: The device did not take it; the extent is garbage.
             DeviceFull: The file system has no room after all.
         """
-        assert extent.volume_id == self.volume_id
         assert len(record) == extent.length_bytes
-        segment = self._table.load_known(extent.segment_id)
-        assert segment.end is not None, "a segment of an earlier start is never written"
-        assert extent.offset >= SEGMENT_HEADER_BYTES
-        assert extent.offset + extent.length_bytes <= segment.end
+        segment = self._load_written(extent)
         self._check_not_poisoned(segment)
         try:
             await self._device.write(segment.name, extent.offset, record, prepare=prepare)
         finally:
             # A failed write may have changed blocks as well.
             segment.writes_ended += 1
+
+    async def append(self, extent: Extent, fill: Callable[[memoryview], None]) -> None:
+        """Have `fill` make a small record in memory that the segment's next flush will write.
+
+        Args:
+            extent: From `reserve`, of this volume object; at most `TAIL_BYTES` long.
+            fill: Called once with aligned memory of the extent's length that holds anything; makes
+                the whole record there and keeps no view of it.
+
+        Durability: none until `flush`, and `check_written` after it.
+
+        Cancellation: before `fill` is called, nothing was appended.
+
+        Raises:
+            DeviceFailed: The segment is poisoned.
+        """
+        segment = self._load_written(extent)
+        self._check_not_poisoned(segment)
+        while (record := self._take_slot(segment, extent)) is None:
+            async with segment.writing:
+                self._check_not_poisoned(segment)
+                # Others may have had it written while this one waited.
+                if segment.tail is not None and segment.tail.is_full(extent.length_bytes):
+                    # Shielded: others' records are in it, who will not be told.
+                    with trio.CancelScope(shield=True):
+                        await self._write_tail(segment, is_flushed=False)
+        segment.unwritten.add(extent.offset)
+        with record:
+            fill(record)
+
+    def check_written(self, extent: Extent) -> None:
+        """Make sure that an appended record was written, once its segment has been flushed.
+
+        An extent that was not appended here was written before its taker was told so.
+
+        Raises:
+            MediumError, DeviceFull: The device did not take it; the extent is garbage.
+        """
+        segment = self._table.find_known(extent.segment_id)
+        if segment is None:
+            return
+        error = segment.failed_writes.get(extent.offset)
+        if error is not None:
+            raise error
+        assert extent.offset not in segment.unwritten, "named before it was written"
 
     async def read(
         self,
@@ -610,26 +656,67 @@ class Volume:
             segment.size_bytes = segment.end
             segment.writes_ended += 1
 
+    def _load_written(self, extent: Extent) -> KnownSegment:
+        """The segment of an extent that is about to be written."""
+        assert extent.volume_id == self.volume_id
+        segment = self._table.load_known(extent.segment_id)
+        assert segment.end is not None, "a segment of an earlier start is never written"
+        assert extent.offset >= SEGMENT_HEADER_BYTES
+        assert extent.offset + extent.length_bytes <= segment.end
+        return segment
+
+    def _take_slot(self, segment: KnownSegment, extent: Extent) -> memoryview | None:
+        if segment.tail is None:
+            segment.tail = self._spare_tails.pop() if self._spare_tails else AppendTail()
+        return segment.tail.take(extent.offset, extent.length_bytes)
+
     async def _flush_segment(self, segment: KnownSegment) -> None:
         await trio.lowlevel.checkpoint()
         self._check_not_poisoned(segment)
-        ended = segment.writes_ended
-        if segment.writes_flushed >= ended:
+        if segment.is_clean:
             return
         try:
-            await self._device.flush(segment.name)
+            async with segment.writing:
+                # The flush that this one waited for may have failed, or done it all.
+                self._check_not_poisoned(segment)
+                if not segment.is_clean:
+                    await self._write_tail(segment, is_flushed=True)
         except (HalError, trio.Cancelled):  # given up or failed: what was written is unknown
             self._poison(segment)
             raise
-        # Another flush of the same segment may have failed meanwhile: its verdict holds.
-        self._check_not_poisoned(segment)
-        segment.writes_flushed = max(segment.writes_flushed, ended)
+
+    async def _write_tail(self, segment: KnownSegment, *, is_flushed: bool) -> None:
+        """Write what was appended, and flush the segment if asked; `segment.writing` is held."""
+        tail, segment.tail = segment.tail, None
+        runs = [] if tail is None else tail.list_runs()
+        ended = segment.writes_ended + len(runs)
+        # Memory of a call that was given up may still be read: it is left to that call.
+        results = await self._device.write_runs(
+            segment.name, [(run.offset, run.source) for run in runs], is_flushed=is_flushed
+        )
+        segment.writes_ended += len(runs)  # a failed write may have changed blocks as well
+        if is_flushed:
+            segment.writes_flushed = max(segment.writes_flushed, ended)
+        for run, error in zip(runs, results, strict=True):
+            run.source.release()
+            segment.unwritten.difference_update(run.offsets)
+            if error is not None:
+                segment.failed_writes.update(dict.fromkeys(run.offsets, error))
+        if tail is not None and len(self._spare_tails) < SPARE_TAILS_MAX:
+            tail.clear()
+            self._spare_tails.append(tail)
 
     async def _punch_segment(self, segment: KnownSegment, extents: list[Extent]) -> None:
-        for extent in extents:
-            await self._device.punch(segment.name, extent.offset, extent.length_bytes)
-            segment.writes_ended += 1
-            segment.unsettled.discard(extent.offset)
+        async with segment.writing:
+            # Behind what is being written, and instead of what waits: nothing comes back.
+            for extent in extents:
+                if segment.tail is not None:
+                    segment.tail.withdraw(extent.offset)
+                segment.unwritten.discard(extent.offset)
+                segment.failed_writes.pop(extent.offset, None)
+                await self._device.punch(segment.name, extent.offset, extent.length_bytes)
+                segment.writes_ended += 1
+                segment.unsettled.discard(extent.offset)
         await self._flush_segment(segment)
 
     def _poison(self, segment: KnownSegment) -> None:

@@ -85,6 +85,7 @@ async def change_bucket(
             subject=subject,
             detail=detail,
             flush=frozenset() if written is None else written.segments,
+            confirm=None if written is None else partial(state.manifests.check_written, written),
         ),
     )
     for _ in range(ATTEMPTS_MAX):
@@ -106,7 +107,12 @@ async def change_bucket(
             name=bucket.name,
             statement=written.statement,
         )
-        restated = partial(state.catalog.commit, attach, flush=written.segments)
+        restated = partial(
+            state.catalog.commit,
+            attach,
+            flush=written.segments,
+            confirm=partial(state.manifests.check_written, written),
+        )
 
         async def attach_again() -> tuple[Tenant, Bucket]:
             return tenant, await restated()  # noqa: B023 - run before the next turn

@@ -92,6 +92,10 @@ class BucketManifests(Protocol):
         """Write the manifest of a bucket."""
         ...
 
+    def check_written(self, written: WrittenManifest) -> None:
+        """See `ManifestWriter.check_written`."""
+        ...
+
     async def end(self, written: WrittenManifest, *, is_taken: bool) -> None:
         """Take note of a commit that took the manifest, or give it back."""
         ...

@@ -59,7 +59,7 @@ async def change(
     return await commit_change(state, call, unit, action=action, subject=subject, detail=detail)
 
 
-async def commit_change(
+async def commit_change(  # noqa: PLR0913 - what `change` and `Catalog.commit` take
     state: AdminState,
     call: Call,
     unit: Callable[[Connection], ResultT],
@@ -68,8 +68,9 @@ async def commit_change(
     subject: str,
     detail: str,
     flush: Collection[SegmentRef] = (),
+    confirm: Callable[[], None] | None = None,
 ) -> ResultT:
-    """See `change`; `flush` are segments that must be on stable storage before the commit."""
+    """See `change`; for `flush` and `confirm` see `Catalog.commit`."""
     at_us = state.clock.now_us()
 
     def audited(connection: Connection) -> ResultT:
@@ -85,7 +86,7 @@ async def commit_change(
         )
         return result
 
-    result = await state.catalog.commit(audited, flush=flush)
+    result = await state.catalog.commit(audited, flush=flush, confirm=confirm)
     state.keyring.invalidate()
     return result
 

@@ -2,8 +2,9 @@
 
 No timer. A batch is whatever arrived while the previous one was committed, up to a bound:
 
-1. every segment that the batch's units name is flushed; a unit with a segment that failed gets that
-   failure and is not run;
+1. every segment that the batch's units name is flushed, which writes what was appended to it; a
+   unit with a segment that failed gets that failure and is not run, nor is one whose own record was
+   not written;
 2. one transaction, one savepoint per unit: a unit that raises rolls back itself alone. Units that
    can be run together (`JointUnit`, on SQLite) are, in one savepoint;
 3. COMMIT; only then are the submitters woken, with values or exceptions.
@@ -37,7 +38,7 @@ from appliance.catalog.dialects import (
 )
 from appliance.catalog.errors import CatalogBusy, CatalogError, CatalogFull, CatalogUnavailable
 from appliance.catalog.unit import JointUnit
-from hal.errors import DeviceFailed
+from hal.errors import DeviceFailed, HalError
 from hal.records import SegmentRef
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class _Pending(Generic[T]):
     flush: frozenset[SegmentRef]
     weight_bytes: int
     order: int
+    confirm: Callable[[], None] | None = None
     done: trio.Event = field(default_factory=trio.Event)
     value: T | None = None
     error: Exception | None = None
@@ -184,12 +186,17 @@ class GroupCommitter:
         flush: Collection[SegmentRef],
         weight_bytes: int,
         order: int,
+        confirm: Callable[[], None] | None = None,
     ) -> T:
         """Queue a unit and wait until it is committed. See `Catalog.commit`."""
         if self._failure is not None:
             raise self._failure
         pending = _Pending(
-            unit=unit, flush=frozenset(flush), weight_bytes=weight_bytes, order=order
+            unit=unit,
+            flush=frozenset(flush),
+            weight_bytes=weight_bytes,
+            order=order,
+            confirm=confirm,
         )
         try:
             await self._inbox.send(pending)  # type: ignore[arg-type]  # T is read back from it only
@@ -348,14 +355,16 @@ class GroupCommitter:
         failed = await self._flush_volumes(segments)
         self._segments_flushed += len(segments) - len(failed)
         self._segments_failed += len(failed)
-        ready = []
         for pending in batch:
             hit = sorted(pending.flush & failed.keys())
             if hit:
                 pending.error = failed[hit[0]]
-            else:
-                ready.append(pending)
-        return ready
+            elif pending.confirm is not None:
+                try:
+                    pending.confirm()
+                except HalError as error:
+                    pending.error = error
+        return [pending for pending in batch if pending.error is None]
 
     async def _flush_volumes(
         self, segments: frozenset[SegmentRef]

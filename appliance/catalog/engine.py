@@ -237,6 +237,7 @@ class Catalog:
         flush: Collection[SegmentRef] = (),
         weight_bytes: int = 0,
         order: int = 0,
+        confirm: Callable[[], None] | None = None,
     ) -> T:
         """Run a unit in the next group commit, and return its value once that is durable.
 
@@ -246,6 +247,8 @@ class Catalog:
             weight_bytes: Bytes that wait for the flush, to bound a batch.
             order: The tenant's id: batches take tenants' locks in this order, which spares
                 PostgreSQL deadlocks between workers.
+            confirm: Called after the flush; a `HalError` that it raises fails this unit alone,
+                which is not run.
 
         Durability: all of the unit's changes, on return.
 
@@ -257,7 +260,7 @@ class Catalog:
             CatalogBusy: It lost against other workers too often.
         """
         return await self._committer.submit(
-            unit, flush=flush, weight_bytes=weight_bytes, order=order
+            unit, flush=flush, weight_bytes=weight_bytes, order=order, confirm=confirm
         )
 
     async def check(self) -> list[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from appliance.catalog.unit import Connection
     from appliance.handlers.request import S3Request
-    from appliance.objects.manifest_writer import WrittenManifest
+    from appliance.objects.manifest_writer import ManifestWriter, WrittenManifest
     from appliance.objects.writer import WrittenBody
 
 __all__ = ["commit_body", "commit_manifests", "commit_unit"]
@@ -46,6 +47,7 @@ async def commit_body(
                 flush=written.segments,
                 weight_bytes=written.body.size_bytes,
                 order=request.principal.tenant.tenant_id,
+                confirm=partial(request.services.writer.check_written, written),
             )
             request.services.writer.settle(written)
             return value
@@ -84,6 +86,7 @@ async def commit_manifests(
                 flush=frozenset().union(*(one.segments for one in written)),
                 weight_bytes=sum(one.body.size_bytes for one in written),
                 order=request.principal.tenant.tenant_id,
+                confirm=partial(_check_all_written, manifests, written),
             )
             for one, is_taken in zip(written, find_taken(value), strict=True):
                 await manifests.end(one, is_taken=is_taken)
@@ -96,6 +99,11 @@ async def commit_manifests(
         await _discard_all(request, written)
         raise
     raise AssertionError("the shield raises where the commit did not end")
+
+
+def _check_all_written(manifests: ManifestWriter, written: Sequence[WrittenManifest]) -> None:
+    for one in written:
+        manifests.check_written(one)
 
 
 async def _discard_all(request: S3Request, written: Sequence[WrittenManifest]) -> None:

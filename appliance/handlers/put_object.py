@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from appliance.catalog import buckets, tenants, versions
+from appliance.catalog import tenants, versions
 from appliance.catalog.joint_puts import PutUnit
+from appliance.catalog.object_facts import ObjectQuery
 from appliance.catalog.records import (
     Bucket,
     Checksum,
@@ -127,32 +127,41 @@ async def _admit(
 ) -> Bucket:
     """The bucket, after refusing what can be refused before the body's first byte.
 
-    The transaction judges quota and conditions again, and its word is the exact one.
+    The transaction judges quota and conditions again, and its word is the exact one: whether the
+    tenant is limited at all may be known here a second late.
     """
-
-    def look(
-        connection: Connection,
-    ) -> tuple[Bucket | None, Tenant | None, VersionRecord | None, VersionRecord | None]:
-        tenant_id = request.principal.tenant.tenant_id
-        bucket = buckets.find_bucket(connection, tenant_id=tenant_id, name=operation.bucket)
-        tenant = tenants.find_tenant_by_id(connection, tenant_id=tenant_id)
-        if bucket is None:
-            return None, tenant, None, None
-        find = partial(
-            versions.find_version, connection, bucket_id=bucket.bucket_id, key=operation.key
-        )
-        current = None if operation.conditions.is_empty else find(version_id=None)
-        replaced = None
-        if bucket.versioning is not Versioning.ENABLED and limits_bytes(bucket, tenant):
-            replaced = find(version_id=NULL_VERSION_ID)
-        return bucket, tenant, current, replaced
-
-    found, tenant, current, replaced = await request.services.catalog.read(look)
-    bucket = require_bucket(found, operation.bucket)
-    _judge_early(conditions, current)
+    tenant_id = request.principal.tenant.tenant_id
+    facts = await request.services.catalog.find_object(
+        ObjectQuery(tenant_id, operation.bucket, operation.key, with_pages=False)
+    )
+    bucket = require_bucket(facts.bucket, operation.bucket)
+    _judge_early(conditions, facts.version)
+    tenant, replaced = None, None
+    if limits_bytes(bucket, request.principal.tenant):
+        tenant, replaced = await _find_usage(operation, request, bucket)
     replaced_bytes = 0 if replaced is None else replaced.size_bytes
     admit_upload(request, plan, bucket=bucket, tenant=tenant, replaced_bytes=replaced_bytes)
     return bucket
+
+
+async def _find_usage(
+    operation: PutObject, request: S3Request, bucket: Bucket
+) -> tuple[Tenant | None, VersionRecord | None]:
+    """The tenant with its usage, and the version that the upload will replace, if any."""
+
+    def look(connection: Connection) -> tuple[Tenant | None, VersionRecord | None]:
+        tenant = tenants.find_tenant_by_id(connection, tenant_id=bucket.tenant_id)
+        if bucket.versioning is Versioning.ENABLED:
+            return tenant, None
+        replaced = versions.find_version(
+            connection,
+            bucket_id=bucket.bucket_id,
+            key=operation.key,
+            version_id=NULL_VERSION_ID,
+        )
+        return tenant, replaced
+
+    return await request.services.catalog.read(look)
 
 
 def limits_bytes(bucket: Bucket, tenant: Tenant | None) -> bool:

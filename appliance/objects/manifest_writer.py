@@ -20,7 +20,7 @@ from appliance.objects.manifest import (
 )
 from hal.geometry import HEADER_BYTES, PAGE_BYTES_MAX, record_bytes
 from hal.page_codec import RecordKind
-from tiers.page_store import PageStore, RecordIdentity
+from tiers.page_store import APPEND_BYTES_MAX, PageStore, RecordIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -145,6 +145,14 @@ class ManifestWriter:
             ),
         )
 
+    def check_written(self, written: WrittenManifest) -> None:
+        """For the commit's `confirm`: the manifest's record was written.
+
+        Raises:
+            HalError: The device did not take it.
+        """
+        self._store.check_written(written.body.pages)
+
     async def end(self, written: WrittenManifest, *, is_taken: bool) -> None:
         """Take note of a durable commit that took the manifest, or give it back to nobody."""
         if is_taken:
@@ -168,23 +176,25 @@ class ManifestWriter:
             payload = encode_manifest(manifest)
         assert len(payload) <= PAGE_BYTES_MAX
         body_id = self._body_ids.take(len(payload))
-        buffer = await self._buffers.acquire(
-            record_bytes(payload_bytes=len(payload), annex_bytes=0)
+        identity = RecordIdentity(
+            tenant_id=tenant_id,
+            body_id=body_id,
+            page_index=0,
+            is_last=True,
+            written_us=self._now_us(),
+            kind=RecordKind.MANIFEST,
         )
-        with buffer:
-            buffer.view[HEADER_BYTES : HEADER_BYTES + len(payload)] = payload
-            page = await self._store.write_page(
-                buffer.view,
-                payload_bytes=len(payload),
-                identity=RecordIdentity(
-                    tenant_id=tenant_id,
-                    body_id=body_id,
-                    page_index=0,
-                    is_last=True,
-                    written_us=self._now_us(),
-                    kind=RecordKind.MANIFEST,
-                ),
+        if len(payload) <= APPEND_BYTES_MAX:
+            page = await self._store.append_page(payload, identity=identity)
+        else:
+            buffer = await self._buffers.acquire(
+                record_bytes(payload_bytes=len(payload), annex_bytes=0)
             )
+            with buffer:
+                buffer.view[HEADER_BYTES : HEADER_BYTES + len(payload)] = payload
+                page = await self._store.write_page(
+                    buffer.view, payload_bytes=len(payload), identity=identity
+                )
         return NewBody(body_id=body_id, size_bytes=len(payload), pages=(page,))
 
 

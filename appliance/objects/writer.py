@@ -1,7 +1,9 @@
 """From a request's body to records on a volume.
 
 One request holds at most two page buffers: one that fills from the socket and one whose page is
-hashed and written in a device thread. The body becomes visible by a commit that this module knows
+hashed for the client in one thread and sealed and written in another. A small body holds none where
+it arrived in one piece: it is sealed on the event loop, and written by the flush of its commit. The
+body becomes visible by a commit that this module knows
 nothing of; until then its records are garbage that `discard` gives back.
 
 Everything the client announced is compared before `write_body` returns: length, chunk chain,
@@ -22,7 +24,7 @@ from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
 from appliance.s3.payload import DecodedEnd, PayloadDecoder, PayloadPlan
 from hal.geometry import ANNEX_BYTES_MAX, HEADER_BYTES, PAGE_BYTES_MAX, record_bytes
-from tiers.page_store import PageStore, RecordIdentity
+from tiers.page_store import APPEND_BYTES_MAX, PageStore, RecordIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from tiers.records import StoredPage
 
 __all__ = ["BodyRequest", "BodyWriter", "WrittenBody"]
-
-INLINE_HASH_BYTES_MAX = 64 * 1024  # MD5 of this takes 90 us, about what a thread hop costs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +131,14 @@ class BodyWriter:
         if self._on_settled is not None:
             self._on_settled(written.body.pages)
 
+    def check_written(self, written: WrittenBody) -> None:
+        """For the commit's `confirm`: what was appended has been written by the flush.
+
+        Raises:
+            HalError: A device did not take it.
+        """
+        self._store.check_written(written.body.pages)
+
     async def discard(self, written: WrittenBody) -> None:
         """Give back a body whose commit was refused, never one whose outcome is unknown."""
         with trio.CancelScope(shield=True):
@@ -162,17 +170,25 @@ class _Transfer:
         self._size_bytes = 0
         self._filled_bytes = 0
         self._page_count = 0
+        self._digests: Digests | None = None
+        self._nursery: trio.Nursery | None = None
         self._buffer: AlignedBuffer | None = None
         self._write_done = trio.Event()
         self._write_done.set()
         self.pages: list[StoredPage] = []
 
     async def run(self, reader: BodyReader) -> WrittenBody:
+        expected = self._request.expected_bytes
         try:
+            if expected is not None and expected <= APPEND_BYTES_MAX:
+                if expected > self._request.object_bytes_max:
+                    raise S3Error(S3Code.ENTITY_TOO_LARGE)
+                return await self._run_small(reader)
             async with open_pipeline() as nursery:
+                self._nursery = nursery
                 while data := await reader.receive():
                     for piece in self._decoder.receive(data):
-                        await self._take(memoryview(piece), nursery)
+                        await self._take(memoryview(piece))
                 end = self._decoder.finish()
             return await self._finish(end)
         finally:
@@ -180,13 +196,28 @@ class _Transfer:
                 self._buffer.release()
                 self._buffer = None
 
-    async def _take(self, piece: memoryview, nursery: trio.Nursery) -> None:
+    async def _run_small(self, reader: BodyReader) -> WrittenBody:
+        """A body without pages to write while it arrives; in a buffer only where it must wait."""
+        whole: bytes | memoryview | None = None
+        wire_bytes = 0
+        while data := await reader.receive():
+            pieces = self._decoder.receive(data)
+            if not wire_bytes and len(data) == reader.content_length:
+                # Nothing is left to wait for: it may stay where it is.
+                whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            else:
+                for piece in pieces:
+                    await self._take(memoryview(piece))
+            wire_bytes += len(data)
+        return await self._finish(self._decoder.finish(), whole)
+
+    async def _take(self, piece: memoryview) -> None:
         self._size_bytes += len(piece)
         if self._size_bytes > self._request.object_bytes_max:
             raise S3Error(S3Code.ENTITY_TOO_LARGE)
         while piece:
             if self._buffer is not None and self._filled_bytes == PAGE_BYTES_MAX:
-                await self._write_full_page(nursery)
+                await self._write_full_page()
             if self._buffer is None:
                 self._buffer = await self._acquire()
                 self._filled_bytes = 0
@@ -200,11 +231,12 @@ class _Transfer:
             self._filled_bytes += count
             piece = piece[count:]
 
-    async def _write_full_page(self, nursery: trio.Nursery) -> None:
+    async def _write_full_page(self) -> None:
         """Hand the full buffer to a task; at most one page is being written at a time."""
         await self._write_done.wait()
-        buffer, self._buffer = self._buffer, None
+        nursery, buffer, self._buffer = self._nursery, self._buffer, None
         assert buffer is not None
+        assert nursery is not None, "a small body fills no page"
         self._write_done = trio.Event()
         nursery.start_soon(self._write_in_background, buffer, self._page_count, self._write_done)
         self._page_count += 1
@@ -212,44 +244,46 @@ class _Transfer:
     async def _write_in_background(
         self, buffer: AlignedBuffer, page_index: int, done: trio.Event
     ) -> None:
+        """Hash the page for the client in one thread while another seals and writes it."""
         payload = buffer.view[HEADER_BYTES : HEADER_BYTES + PAGE_BYTES_MAX]
         try:
-            page = await self._store.write_page(
-                buffer.view,
-                payload_bytes=PAGE_BYTES_MAX,
-                identity=self._identity(page_index, is_last=False),
-                prepare=lambda: self._digest.update(payload),
-                tier=self._request.tier,
-            )
-            self.pages.append(page)
+            async with open_pipeline() as nursery:
+                nursery.start_soon(self._hash, payload)
+                page = await self._store.write_page(
+                    buffer.view,
+                    payload_bytes=PAGE_BYTES_MAX,
+                    identity=self._identity(page_index, is_last=False),
+                    tier=self._request.tier,
+                )
+                self.pages.append(page)
         finally:
             payload.release()
             buffer.release()
             done.set()
 
-    async def _finish(self, end: DecodedEnd) -> WrittenBody:
-        """Hash and verify the rest, then write the last page with the annex behind it."""
-        if self._buffer is None:
-            self._buffer = await self._acquire()
-            self._filled_bytes = 0
-        view = self._buffer.view
-        payload = view[HEADER_BYTES : HEADER_BYTES + self._filled_bytes]
-        if self._filled_bytes <= INLINE_HASH_BYTES_MAX:
-            self._digest.update(payload)
+    async def _hash(self, payload: memoryview) -> None:
+        await trio.to_thread.run_sync(self._digest.update, payload, limiter=self._hashing)
+
+    async def _finish(
+        self, end: DecodedEnd, whole: bytes | memoryview | None = None
+    ) -> WrittenBody:
+        """Hash and verify the rest, then write the last page with the annex behind it.
+
+        Args:
+            end: What the decoder saw.
+            whole: A small body that arrived in one piece; None where the buffer has the rest.
+        """
+        if whole is not None:
+            page = await self._finish_small(whole, end)
+        elif self._filled_bytes <= APPEND_BYTES_MAX:
+            filled = HEADER_BYTES + self._filled_bytes
+            rest = b"" if self._buffer is None else self._buffer.view[HEADER_BYTES:filled]
+            page = await self._finish_small(rest, end)
         else:
-            await trio.to_thread.run_sync(self._digest.update, payload, limiter=self._hashing)
-        digests = self._digest.finish()
-        verify_digests(self._request.plan, end, digests)
-        annex = self._request.make_annex(digests.size_bytes, digests)
-        page = await self._store.write_page(
-            view,
-            payload_bytes=self._filled_bytes,
-            identity=self._identity(self._page_count, is_last=True),
-            annex=annex,
-            tier=self._request.tier,
-        )
-        payload.release()
+            page = await self._finish_large(end)
         self.pages.append(page)
+        digests = self._digests
+        assert digests is not None
         body = NewBody(
             body_id=self._request.body_id,
             size_bytes=digests.size_bytes,
@@ -264,6 +298,35 @@ class _Transfer:
             ),
             segments=frozenset(page.extent.segment for page in self.pages),
         )
+
+    async def _finish_small(self, rest: bytes | memoryview, end: DecodedEnd) -> StoredPage:
+        self._digest.update(rest)
+        return await self._store.append_page(
+            rest,
+            identity=self._identity(self._page_count, is_last=True),
+            annex=self._make_annex(end),
+            tier=self._request.tier,
+        )
+
+    async def _finish_large(self, end: DecodedEnd) -> StoredPage:
+        buffer = self._buffer
+        assert buffer is not None
+        payload = buffer.view[HEADER_BYTES : HEADER_BYTES + self._filled_bytes]
+        await self._hash(payload)
+        payload.release()
+        return await self._store.write_page(
+            buffer.view,
+            payload_bytes=self._filled_bytes,
+            identity=self._identity(self._page_count, is_last=True),
+            annex=self._make_annex(end),
+            tier=self._request.tier,
+        )
+
+    def _make_annex(self, end: DecodedEnd) -> bytes:
+        """The annex of a body of which every byte was hashed, and that is what was announced."""
+        digests = self._digests = self._digest.finish()
+        verify_digests(self._request.plan, end, digests)
+        return self._request.make_annex(digests.size_bytes, digests)
 
     def _identity(self, page_index: int, *, is_last: bool) -> RecordIdentity:
         return RecordIdentity(

@@ -16,12 +16,16 @@ from appliance.catalog.errors import (
     ConditionFailed,
 )
 from appliance.catalog.records import WriteConditions
+from appliance.catalog.unit import JointUnit
 from hal.errors import DeviceFailed
 from hal.records import SegmentId, SegmentRef, VolumeId
 from tests.catalog_fixtures import CatalogDesk, FakeFlusher
 from tests.contract.catalog_desk import CatalogContract
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Self
+
     from appliance.catalog.unit import Connection
 
 __all__ = ["CommitContract"]
@@ -119,6 +123,70 @@ class CommitContract(CatalogContract):
         assert await self.stored(desk, "good", "bad") == [True, False]
         assert desk.flusher.calls[-1] == {GOOD, BAD}
         assert desk.catalog.statistics().committer.segments_failed == 1
+
+    async def test_a_unit_whose_own_record_was_not_written_fails_alone(
+        self, desk: CatalogDesk
+    ) -> None:
+        seen: list[str] = []
+
+        def deny() -> None:
+            raise DeviceFailed("ssd", "not written")
+
+        async def submit(name: str, confirm: Callable[[], None]) -> None:
+            try:
+                await desk.catalog.commit(lambda c: store(c, name), flush=[GOOD], confirm=confirm)
+            except DeviceFailed as error:
+                seen.append(f"{name}: {error.reason}")
+
+        async with trio.open_nursery() as nursery:
+            gate = await self.hold(desk, nursery)
+            nursery.start_soon(submit, "good", lambda: None)
+            nursery.start_soon(submit, "bad", deny)
+            await trio.testing.wait_all_tasks_blocked()
+            gate.set()
+
+        assert seen == ["bad: not written"]
+        assert await self.stored(desk, "good", "bad") == [True, False]
+
+    async def test_units_whose_joint_run_fails_are_run_alone(self, desk: CatalogDesk) -> None:
+        class Clumsy(JointUnit[str]):
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+            def __call__(self, connection: Connection) -> str:
+                return store_and_raise(connection, self.name, fails=self.name == "bad")
+
+            @classmethod
+            def run_jointly(
+                cls, connection: Connection, units: Sequence[Self]
+            ) -> Sequence[str | Exception | None]:
+                for unit in units:
+                    store(connection, f"jointly {unit.name}")
+                raise Refused("all of them")
+
+        outcomes: dict[str, object] = {}
+
+        async def submit(name: str) -> None:
+            try:
+                outcomes[name] = await desk.catalog.commit(Clumsy(name))
+            except Refused as error:
+                outcomes[name] = error
+
+        async with trio.open_nursery() as nursery:
+            gate = await self.hold(desk, nursery)
+            for name in ("good", "bad"):
+                nursery.start_soon(submit, name)
+            await trio.testing.wait_all_tasks_blocked()
+            gate.set()
+
+        assert outcomes["good"] == "good"
+        assert isinstance(outcomes["bad"], Refused)
+        assert await self.stored(desk, "good", "bad", "jointly good", "jointly bad") == [
+            True,
+            False,
+            False,
+            False,
+        ]
 
     async def test_the_flush_of_a_batch_ends_before_its_commit(self, desk: CatalogDesk) -> None:
         async with trio.open_nursery() as nursery:

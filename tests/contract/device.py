@@ -112,6 +112,39 @@ class DeviceContract:
 
         assert target == bytes(BLOCK)
 
+    async def test_runs_are_written_each_at_its_place_and_flushed(self, device: Device) -> None:
+        await device.create_file("a", size_bytes=4 * BLOCK)
+        before = device.statistics()
+
+        results = await device.write_runs(
+            "a",
+            [(0, aligned(b"x" * BLOCK)), (2 * BLOCK, aligned(b"y" * 2 * BLOCK))],
+            is_flushed=True,
+        )
+
+        after = device.statistics()
+        assert list(results) == [None, None]
+        assert (after.writes - before.writes, after.flushes - before.flushes) == (2, 1)
+        target = aligned(b"?" * 4 * BLOCK)
+        await device.read_into("a", 0, target)
+        assert bytes(target) == b"x" * BLOCK + bytes(BLOCK) + b"y" * 2 * BLOCK
+
+    async def test_runs_without_a_flush_are_only_written(self, device: Device) -> None:
+        await device.create_file("a", size_bytes=BLOCK)
+        before = device.statistics().flushes
+
+        await device.write_runs("a", [(0, aligned(b"x" * BLOCK))], is_flushed=False)
+
+        assert device.statistics().flushes == before
+
+    async def test_no_runs_and_a_flush_are_a_flush(self, device: Device) -> None:
+        await device.create_file("a", size_bytes=BLOCK)
+        before = device.statistics().flushes
+
+        assert list(await device.write_runs("a", [], is_flushed=True)) == []
+
+        assert device.statistics().flushes == before + 1
+
     async def test_prepare_fills_the_source_before_the_transfer(self, device: Device) -> None:
         await device.create_file("a", size_bytes=BLOCK)
         source = aligned(bytes(BLOCK))

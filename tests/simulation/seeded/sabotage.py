@@ -223,16 +223,19 @@ def _no_directory_flush(_original: _Function) -> object:
     return flush_directory
 
 
-def _flush_twice(_original: _Function) -> object:
-    async def flush(self: Volume, segment: KnownSegment) -> None:
-        ended = segment.writes_ended
+def _flush_twice(original: _Coroutine) -> object:
+    async def write_tail(self: Volume, segment: KnownSegment, *, is_flushed: bool) -> None:
+        runs = [] if segment.tail is None else segment.tail.list_runs()
+        offsets = [offset for run in runs for offset in run.offsets]
         try:
-            await self._device.flush(segment.name)
+            await original(self, segment, is_flushed=is_flushed)
         except HalError:
             await self._device.flush(segment.name)
-        segment.writes_flushed = max(segment.writes_flushed, ended)
+            segment.writes_ended += len(runs)
+            segment.writes_flushed = segment.writes_ended
+            segment.unwritten.difference_update(offsets)
 
-    return flush
+    return write_tail
 
 
 def _append_after_restart(original: _Coroutine) -> object:
@@ -441,7 +444,10 @@ SABOTAGES = (
     Sabotage(
         name="ignore a short write",
         breaks="any error fails the record",
-        patches=((Volume, "write_record", _swallow_write_errors),),
+        patches=(
+            (Volume, "write_record", _swallow_write_errors),
+            (Volume, "check_written", _nothing),
+        ),
     ),
     Sabotage(
         name="skip the directory flush",
@@ -451,7 +457,7 @@ SABOTAGES = (
     Sabotage(
         name="a failed flush is tried again",
         breaks="a failed flush is never a success",
-        patches=((Volume, "_flush_segment", _flush_twice),),
+        patches=((Volume, "_write_tail", _flush_twice),),
     ),
     Sabotage(
         name="no poison",

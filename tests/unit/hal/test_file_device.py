@@ -232,6 +232,48 @@ async def test_a_failed_flush_is_never_taken_back(
     assert target == b"x" * BLOCK
 
 
+async def test_of_several_runs_the_failed_one_fails_alone_and_the_rest_is_flushed(
+    device: FileDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await device.create_file("a", size_bytes=3 * BLOCK)
+    real = posix.write_full
+
+    def fail_second(descriptor: int, offset: int, source: memoryview, path: Path) -> None:
+        if offset == BLOCK:
+            raise DeviceFull(str(path), "made to fail")
+        real(descriptor, offset, source, path)
+
+    monkeypatch.setattr(posix, "write_full", fail_second)
+    before = device.statistics()
+
+    results = await device.write_runs(
+        "a", [(n * BLOCK, aligned(b"x" * BLOCK)) for n in range(3)], is_flushed=True
+    )
+
+    after = device.statistics()
+    assert [type(result) for result in results] == [type(None), DeviceFull, type(None)]
+    assert (after.writes - before.writes, after.flushes - before.flushes) == (2, 1)
+    assert after.errors == before.errors + 1
+    await device.flush("a")  # it is not poisoned
+
+
+async def test_runs_whose_flush_failed_poison_the_file(
+    device: FileDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await device.create_file("a", size_bytes=BLOCK)
+
+    def fail(_descriptor: int, path: Path) -> None:
+        raise DeviceFailed(str(path), "EIO")
+
+    with monkeypatch.context() as context:
+        context.setattr(posix, "flush_data", fail)
+        with pytest.raises(DeviceFailed, match="EIO"):
+            await device.write_runs("a", [(0, aligned(b"x" * BLOCK))], is_flushed=True)
+
+    with pytest.raises(DeviceFailed, match="poisoned"):
+        await device.write_runs("a", [(0, aligned(b"x" * BLOCK))], is_flushed=True)
+
+
 async def test_a_flush_that_waited_for_a_failed_one_fails_as_well(
     device: FileDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:

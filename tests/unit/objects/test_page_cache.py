@@ -67,6 +67,7 @@ class Bench:
         written = await make_writer(self.store, self.buffers).write_body(
             make_request(payload, body_id=(len(self.pages) + 1) << 20), ListBody([payload])
         )
+        assert not await self.store.flush(written.segments)
         self.pages[written.body.body_id] = written.body.pages
         self.payloads[written.body.body_id] = payload
         return BodySlice(body_id=written.body.body_id, size_bytes=size_bytes)

@@ -164,6 +164,7 @@ async def bench() -> Bench:
     written = await make_writer(store, buffers).write_body(
         make_request(PAYLOAD), ListBody([PAYLOAD])
     )
+    assert not await store.flush(written.segments)
     places = [PagePlaces(page=page) for page in written.body.pages]
     return Bench(
         store=store,

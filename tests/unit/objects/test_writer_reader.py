@@ -111,6 +111,7 @@ async def test_a_body_comes_back_as_it_was_sent(length: int, *, announces: bool)
     written = await make_writer(store, buffers).write_body(
         request, ListBody(split(payload, 100_003))
     )
+    assert not await store.flush(written.segments)
 
     assert written.body.size_bytes == length
     assert [page.page_index for page in written.body.pages] == list(range(-(-length // (4 * MIB))))
@@ -126,6 +127,7 @@ async def test_an_empty_body_is_one_record() -> None:
     written = await make_writer(store, buffers).write_body(
         make_request(b"", announced=0), ListBody([])
     )
+    assert not await store.flush(written.segments)
 
     assert [page.payload_bytes for page in written.body.pages] == [0]
     assert written.body.size_bytes == 0
@@ -139,6 +141,7 @@ async def test_ranges_across_bodies_and_pages_come_back() -> None:
         await writer.write_body(make_request(payload, body_id=number), ListBody([payload]))
         for number, payload in enumerate(payloads, start=1)
     ]
+    assert not await store.flush(frozenset().union(*(one.segments for one in written)))
     whole = b"".join(payloads)
     reader, _ = make_reader(store, buffers, written)
     edges = [0, 1, 4 * MIB - 1, 4 * MIB, 5 * MIB + 2, 5 * MIB + 3, 5 * MIB + 13, len(whole) - 1]
@@ -223,9 +226,10 @@ async def test_a_client_that_leaves_gives_its_pages_back() -> None:
     assert device.statistics().punches >= 1
 
 
-async def test_any_device_failure_while_writing_leaves_no_buffer_out() -> None:
+@pytest.mark.parametrize("size_bytes", [9 * MIB, 9 * MIB - MIB // 2, 5_000])
+async def test_any_device_failure_while_writing_leaves_no_buffer_out(size_bytes: int) -> None:
     """Fails the n-th device operation for every n until the write succeeds."""
-    payload = pattern(9 * MIB)
+    payload = pattern(size_bytes)
     for number in range(1, 100):
         device = FaultyDevice(make_device(), lambda _: None)
         store, buffers = await make_store([device]), make_buffers()
@@ -233,10 +237,12 @@ async def test_any_device_failure_while_writing_leaves_no_buffer_out() -> None:
             "memory", file_name="x", offset=0, length_bytes=0, errno=5, reason="made to fail"
         )
         device.replace_plan(fail_nth(device.operation_count + number, error))
+        writer = make_writer(store, buffers)
         try:
-            written = await make_writer(store, buffers).write_body(
-                make_request(payload), ListBody(split(payload, MIB))
-            )
+            written = await writer.write_body(make_request(payload), ListBody(split(payload, MIB)))
+            for failure in (await store.flush(written.segments)).values():
+                raise failure
+            writer.check_written(written)
         except DeviceError:
             assert outstanding(buffers) == 0
             continue
@@ -246,6 +252,60 @@ async def test_any_device_failure_while_writing_leaves_no_buffer_out() -> None:
         assert await read_all(reader, [written]) == payload
         return
     raise AssertionError("the write never succeeded")
+
+
+async def test_a_small_body_in_one_piece_takes_no_buffer() -> None:
+    store, buffers = await make_store([make_device()]), make_buffers()
+    peak = 0
+
+    class Watching(ListBody):
+        async def receive(self) -> bytes:
+            nonlocal peak
+            peak = max(peak, outstanding(buffers))
+            return await super().receive()
+
+    body = Watching([pattern(5_000)], announced=5_000)
+    written = await make_writer(store, buffers).write_body(
+        make_request(pattern(5_000), announced=5_000), body
+    )
+    assert not await store.flush(written.segments)
+
+    assert peak == 0
+    reader, _ = make_reader(store, buffers, [written])
+    assert await read_all(reader, [written]) == pattern(5_000)
+
+
+@pytest.mark.parametrize("cuts", [1, 7, 4_999])
+async def test_a_small_body_in_pieces_waits_in_a_buffer_of_the_pool(cuts: int) -> None:
+    store, buffers = await make_store([make_device()]), make_buffers()
+    peak = 0
+
+    class Watching(ListBody):
+        async def receive(self) -> bytes:
+            nonlocal peak
+            peak = max(peak, outstanding(buffers))
+            return await super().receive()
+
+    payload = pattern(5_000)
+    body = Watching(split(payload, cuts), announced=5_000)
+    written = await make_writer(store, buffers).write_body(
+        make_request(payload, announced=5_000), body
+    )
+    assert not await store.flush(written.segments)
+
+    assert peak == 1
+    assert outstanding(buffers) == 0
+    reader, _ = make_reader(store, buffers, [written])
+    assert await read_all(reader, [written]) == payload
+
+
+async def test_a_small_body_beyond_the_limit_is_refused() -> None:
+    store, buffers = await make_store([make_device()]), make_buffers()
+
+    with pytest.raises(S3Error):
+        await make_writer(store, buffers).write_body(
+            make_request(announced=100, object_bytes_max=99), ListBody([pattern(100)])
+        )
 
 
 async def test_cancelling_a_write_at_any_checkpoint_leaves_no_buffer_out() -> None:
@@ -284,6 +344,7 @@ async def test_a_page_lost_in_the_middle_ends_the_stream_short() -> None:
     written = await make_writer(store, buffers).write_body(
         make_request(payload), ListBody([payload])
     )
+    assert not await store.flush(written.segments)
     second = written.body.pages[1]
     [name] = [name for name in await inner.list_files() if name.endswith(".segment")]
     inner.flip_bit(name, second.extent.offset + 600, 0)
@@ -302,6 +363,7 @@ async def test_a_reader_whose_client_leaves_gives_everything_back() -> None:
     written = await make_writer(store, buffers).write_body(
         make_request(payload), ListBody([payload])
     )
+    assert not await store.flush(written.segments)
     reader, pins = make_reader(store, buffers, [written])
     slices = [BodySlice(body_id=written.body.body_id, size_bytes=len(payload))]
     stream = await reader.open_stream(slices, Span(first=0, last=len(payload) - 1))
@@ -325,6 +387,7 @@ async def test_reading_holds_two_buffers_and_more_only_of_plenty(others: int, he
     written = await make_writer(store, buffers).write_body(
         make_request(payload), ListBody(split(payload, MIB))
     )
+    assert not await store.flush(written.segments)
     reader, _ = make_reader(store, buffers, [written])
     slices = [BodySlice(body_id=written.body.body_id, size_bytes=len(payload))]
     taken = [buffers.acquire_nowait(PAGE_BYTES_MAX) for _ in range(others)]
@@ -354,6 +417,7 @@ async def test_a_device_that_hangs_is_left_and_the_client_told_to_come_back(
     written = await make_writer(store, buffers).write_body(
         make_request(b"x" * 5000), ListBody([b"x" * 5000])
     )
+    assert not await store.flush(written.segments)
     reader, pins = make_reader(store, buffers, [written])
     device.replace_plan(
         lambda operation: Fault(delay_seconds=1e9) if operation.kind is OperationKind.READ else None
@@ -379,6 +443,7 @@ async def test_reads_that_wait_for_one_device_leave_memory_to_the_others(
     written = await make_writer(store, buffers).write_body(
         make_request(pattern(MIB)), ListBody([pattern(MIB)])
     )
+    assert not await store.flush(written.segments)
     reader, _ = make_reader(store, buffers, [written])
     slow.replace_plan(
         lambda operation: Fault(delay_seconds=1e9) if operation.kind is OperationKind.READ else None
@@ -406,6 +471,7 @@ async def test_each_page_of_an_answer_is_noted_with_what_is_read_of_it() -> None
     written = await make_writer(store, buffers).write_body(
         make_request(payload), ListBody([payload])
     )
+    assert not await store.flush(written.segments)
     reader, _ = make_reader(store, buffers, [written])
     recorder = AccessRecorder(Heat(), fast_volumes={VolumeId(1)}, room_bytes=1)
     note = recorder.begin_read(client="a", name=b"k", offset=3 * MIB, length=6 * MIB, now=7.0)
@@ -443,6 +509,7 @@ async def test_whoever_asked_is_told_of_a_body_once_its_commit_is_durable() -> N
     payload = pattern(5 * MIB)
 
     written = await writer.write_body(make_request(payload), ListBody([payload]))
+    assert not await store.flush(written.segments)
     assert told == []
     writer.settle(written)
 
