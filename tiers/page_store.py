@@ -11,6 +11,7 @@ the device, then the page is lost: `PageLost`.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -96,6 +97,15 @@ class _Rest:
     failure: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """The order of the volumes, as long as no rest ends; any other change forgets it."""
+
+    volumes: Sequence[VolumeId]
+    made: float
+    until: float
+
+
 class PageStore:
     """The pages of every volume of one server process.
 
@@ -118,6 +128,7 @@ class PageStore:
         self._rooms: dict[VolumeId, Capacity] = {}
         self._rests: dict[VolumeId, _Rest] = {}
         self._barred: frozenset[VolumeId] = frozenset()
+        self._ranks: dict[str | None, _Ranking] = {}
         self._pages_written = 0
         self._pages_read = 0
         self._pages_spilled = 0
@@ -145,6 +156,7 @@ class PageStore:
         """Refresh what placement knows of a volume's free space; called now and then."""
         try:
             self._rooms[volume_id] = await self._volumes[volume_id].measure_capacity()
+            self._ranks.clear()
         except HalError as error:
             # A device that cannot even say its size takes no writes until it can.
             self._rooms[volume_id] = Capacity(total_bytes=1, free_bytes=0)
@@ -153,6 +165,7 @@ class PageStore:
     def bar(self, volumes: Collection[VolumeId]) -> None:
         """Place nothing new on these volumes from now on; others that were barred take it again."""
         self._barred = frozenset(volumes)
+        self._ranks.clear()
 
     def is_barred(self, volume_id: VolumeId) -> bool:
         """Whether nothing new is placed on the volume: it is emptied."""
@@ -502,8 +515,20 @@ class PageStore:
             pages_lost=self._pages_lost,
         )
 
-    def _rank(self, *, tier: str | None = None) -> list[VolumeId]:
+    def _rank(self, *, tier: str | None = None) -> Sequence[VolumeId]:
+        """The volumes to try for a new record, best first; as it was until something changes."""
+        known = self._ranks.get(tier)
         now = trio.current_time()
+        if known is not None and known.made <= now < known.until:
+            return known.volumes
+        ends = [rest.until for rest in self._rests.values() if rest.until > now]
+        ranking = _Ranking(
+            volumes=self._rank_anew(now, tier=tier), made=now, until=min(ends, default=math.inf)
+        )
+        self._ranks[tier] = ranking
+        return ranking.volumes
+
+    def _rank_anew(self, now: float, *, tier: str | None) -> list[VolumeId]:
         rooms = []
         for volume in self._volumes.values():
             room = self._rooms.get(volume.volume_id)
@@ -531,6 +556,7 @@ class PageStore:
         # Not asked again for a moment, so that a full SSD costs PUTs one try in seconds.
         failure = "" if isinstance(cause, DeviceFull) else str(cause)
         self._rests[volume_id] = _Rest(until=trio.current_time() + VOLUME_REST_S, failure=failure)
+        self._ranks.clear()
 
     def _explain_refusal(self, *, wanted_bytes: int) -> DeviceError | NoRoom:
         """Why no volume takes a record: only where all are full is that for want of room."""
