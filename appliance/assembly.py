@@ -25,6 +25,7 @@ from appliance.objects.page_cache import PageCache
 from appliance.objects.pins import BodyPins
 from appliance.objects.reader import ObjectReader
 from appliance.objects.writer import BodyWriter
+from appliance.worker_lease import CLOCK_SKEW_S_MAX
 from tenants.records import AccessKeyId
 from tiers.access_recorder import AccessRecorder
 from tiers.policy import default_policy
@@ -82,16 +83,17 @@ class Core:
     clock: Clock
     random_bytes: Callable[[int], bytes]
     buffers: RequestBuffers
-    pins: BodyPins = field(default_factory=BodyPins)
     page_cache: PageCache = field(default_factory=lambda: PageCache(0))
     computing: trio.CapacityLimiter = field(
         default_factory=lambda: trio.CapacityLimiter(COMPUTING_SLOTS)
     )
     sample: AccessSample | None = None
+    pins: BodyPins = field(init=False)
     body_ids: BodyIds = field(init=False)
     recorder: AccessRecorder = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "pins", BodyPins(now_us=self.clock.now_us))
         object.__setattr__(self, "body_ids", BodyIds(self.boot_epoch))
         object.__setattr__(self, "recorder", _make_recorder(self.store))
 
@@ -142,6 +144,7 @@ def make_reclaimer(
         now_us=core.clock.now_us,
         grace_us=round(grace_s * 1_000_000),
         boot_epoch=core.boot_epoch,
+        skew_us=round(2 * CLOCK_SKEW_S_MAX * 1_000_000),
         on_freed=on_freed,
     )
 

@@ -37,7 +37,7 @@ from appliance.capacity.desk import CapacityDesk
 from appliance.capacity.table_heat import TableHeat
 from appliance.catalog.connections import database_path, is_sqlite, parse_url
 from appliance.catalog.engine import Catalog
-from appliance.catalog.settings import begin_epoch
+from appliance.catalog.errors import WorkerFenced
 from appliance.catalog.volumes import list_volumes
 from appliance.chores import (
     expire_uploads_forever,
@@ -62,6 +62,7 @@ from appliance.http.health import HealthApplication
 from appliance.http.request_ids import RequestIds
 from appliance.identity import Identity, load_identity
 from appliance.key_file import cancel_rotation, finish_rotation, load_keys
+from appliance.lease_rules import LEASE_TERMS
 from appliance.log import start_log
 from appliance.loop_watch import LoopWatch
 from appliance.metrics import Metrics
@@ -80,6 +81,8 @@ from appliance.tiering import Tiering
 from appliance.volume_drains import VolumeDrains
 from appliance.volume_facts import list_volume_facts
 from appliance.watches import watch_parts
+from appliance.worker_lease import WorkerLease
+from appliance.worker_slot import hold_slot
 from tiers.page_store import PageStore
 from tiers.volume_scrub import ScrubPlan
 
@@ -88,9 +91,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.keyring import KeyRing
+    from appliance.objects.pins import BodyPins
     from appliance.settings import Settings
     from hal.records import SegmentRef
     from tiers.policy import Policy
+    from tiers.reclaimer import Reclaimer
     from tiers.records import StoredPage
     from tiers.scrubber import Scrubber
 
@@ -98,6 +103,7 @@ __all__ = ["serve"]
 
 STOP_S_MAX = 30.0  # beyond the grace of requests in flight: sealing, closing, the last commits
 EXIT_RECOVER = 70  # as after a failed commit, see appliance.cli.errors
+WORKER_GAUGES = ("epoch", "has_duties", "workers", "clock_skew_s")
 COPY_GAUGES = ("copies", "last_made_s", "failing")
 PART_BYTES_MIN = 5 * 1024 * 1024  # S3 UploadPart: every part but the last
 
@@ -143,6 +149,7 @@ class Appliance:
         self._tiering: Tiering | None = None
         self._capacity: CapacityDesk | None = None
         self._identity: Identity | None = None
+        self._pins: BodyPins | None = None
         self._listeners: Mapping[str, str] = {}
         self._started_us = clock.now_us()
 
@@ -161,25 +168,50 @@ class Appliance:
             box = _open_box(self._settings.secrets.key_file, identity.wrapped_data_key)
             async with open_pipeline() as committing:
                 await committing.start(catalog.run)
-                await self._run_storage(catalog, identity, box, resources, on_ready)
+                lease = await self._begin_worker(catalog, resources)
+                committing.start_soon(_keep_lease, lease)
+                await self._run_storage(catalog, lease, identity, box, resources, on_ready)
                 committing.cancel_scope.cancel()
 
-    async def _run_storage(
+    async def _begin_worker(self, catalog: Catalog, resources: AsyncExitStack) -> WorkerLease:
+        """Take a boot epoch, which others leave alone as long as this process lives."""
+        is_shared = not is_sqlite(parse_url(self._settings.catalog.url))
+        worker_uuid, predecessor = uuid.uuid4(), None
+        if is_shared:
+            data = self._settings.appliance.data
+            predecessor = resources.enter_context(hold_slot(data, slot=0, worker_uuid=worker_uuid))
+        lease = await WorkerLease.begin(
+            catalog,
+            is_leased=is_shared,
+            worker_uuid=worker_uuid,
+            predecessor=predecessor,
+            reading_since_us=self._reading_since_us,
+            clock=self._clock,
+        )
+        self._metrics.watch("worker", lease.statistics, gauges=WORKER_GAUGES)
+        return lease
+
+    def _reading_since_us(self) -> int:
+        """No read here can hold a body that died before: pins are taken within the grace."""
+        oldest_us = self._clock.now_us() if self._pins is None else self._pins.oldest_us()
+        return oldest_us - round(self._settings.reclaim.grace_s * 1_000_000)
+
+    async def _run_storage(  # what a start came by, in its order
         self,
         catalog: Catalog,
+        lease: WorkerLease,
         identity: Identity,
         box: SecretBox,
         resources: AsyncExitStack,
         on_ready: Callable[[str], None],
     ) -> None:
-        epoch = await catalog.commit(begin_epoch)
         policies = self._policies = PolicyStore(catalog, on_failure=report_policy_failure)
         await policies.load()
         volumes = await open_volumes(
             self._settings.volumes,
             await catalog.read(list_volumes),
             appliance_uuid=identity.appliance_uuid,
-            boot_epoch=epoch,
+            boot_epoch=lease.epoch,
             random_uuid=uuid.uuid4,
             now_us=self._clock.now_us,
             resources=resources,
@@ -192,13 +224,14 @@ class Appliance:
             catalog=catalog,
             store=store,
             box=box,
-            boot_epoch=epoch,
+            boot_epoch=lease.epoch,
             clock=self._clock,
             random_bytes=os.urandom,
             buffers=self._buffers,
             page_cache=PageCache(self._settings.memory.page_cache_bytes),
             sample=self._make_sample(box),
         )
+        self._pins = core.pins
         async with open_pipeline() as working:
             keyring = make_keyring(core)
             await working.start(keyring.run)
@@ -219,19 +252,14 @@ class Appliance:
                 grace_s=self._settings.reclaim.grace_s,
                 on_freed=tiering.migrator.note_freed,
             )
+            recovery = None
             if catalog.was_unclean:
                 recovery = Recovery(core, scrubber, self._settings.recovery)
                 self._metrics.watch("recovery", recovery.statistics, gauges=("usage_findings",))
-                await recovery.recheck()
-                working.start_soon(recovery.compare_usage)
-            # Not before: a page may lie again where a place is about to be punched.
-            working.start_soon(
-                partial(
-                    reclaimer.run,
-                    interval_s=self._settings.reclaim.interval_s,
-                    on_failure=report_reclaim_failure,
-                )
-            )
+            if lease.has_duties:
+                await self._start_reclaim(reclaimer, recovery, working)
+            else:
+                working.start_soon(self._take_reclaim_over, lease, reclaimer, recovery, working)
             capacity = await self._start_background(core, tiering, working)
             servers = self._make_servers(core, keyring)
             watch_parts(
@@ -254,6 +282,32 @@ class Appliance:
             working.cancel_scope.cancel()
         for volume in volumes:
             await seal_volume(volume)
+
+    async def _take_reclaim_over(
+        self,
+        lease: WorkerLease,
+        reclaimer: Reclaimer,
+        recovery: Recovery | None,
+        working: trio.Nursery,
+    ) -> None:
+        await lease.wait_duties()
+        await self._start_reclaim(reclaimer, recovery, working)
+
+    async def _start_reclaim(
+        self, reclaimer: Reclaimer, recovery: Recovery | None, working: trio.Nursery
+    ) -> None:
+        """Look at what was written last, where the last end may not have been clean; then free."""
+        if recovery is not None:
+            await recovery.recheck()
+            working.start_soon(recovery.compare_usage)
+        # Not before: a page may lie again where a place is about to be punched.
+        working.start_soon(
+            partial(
+                reclaimer.run,
+                interval_s=self._settings.reclaim.interval_s,
+                on_failure=report_reclaim_failure,
+            )
+        )
 
     async def _start_background(
         self, core: Core, tiering: Tiering, working: trio.Nursery
@@ -449,6 +503,16 @@ def _open_box(key_file: Path, wrapped_data_key: bytes) -> SecretBox:
         else:
             cancel_rotation(key_file)
     return box
+
+
+async def _keep_lease(lease: WorkerLease) -> None:
+    """Renew it; where that is over, end the process before anybody may do as if it were dead."""
+    try:
+        await lease.run()
+    except WorkerFenced as error:
+        _log.error("worker_fenced", epoch=lease.epoch, error=str(error))
+        _end_in_time(LEASE_TERMS.margin_s / 2)
+        raise
 
 
 async def _obey_signals(servers: Servers, grace_s: float) -> None:

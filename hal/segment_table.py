@@ -156,7 +156,10 @@ class SegmentTable:
             segment_id, segment_uuid = parsed
             if segment_id in self._being_made:
                 continue
-            if segment_id not in self._segments:
+            known = self._segments.get(segment_id)
+            if known is not None and known.end is None:
+                known.size_bytes = size_bytes  # its maker may have been at it still
+            if known is None:
                 self._segments[segment_id] = KnownSegment(
                     segment_id=segment_id,
                     segment_uuid=segment_uuid,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tiers.ports import DeadExtent
+from tiers.ports import DeadExtent, LiveWorkers
 from tiers.records import PagePlaces
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tiers.records import StoredPage
 
 __all__ = ["MemoryDeadLedger"]
+
+_EPOCH_MAX = 2**31 - 1
 
 
 class MemoryDeadLedger:
@@ -27,6 +29,7 @@ class MemoryDeadLedger:
         self._extents: dict[int, tuple[int, Extent]] = {}
         self._next_dead_id = 1
         self._swept_epoch = 0
+        self._workers = LiveWorkers(reading_since_us={}, last_epoch=_EPOCH_MAX)
 
     def add_body(self, body_id: BodyId, pages: Sequence[StoredPage]) -> None:
         """Make a live body known."""
@@ -97,6 +100,15 @@ class MemoryDeadLedger:
     async def is_segment_referenced(self, segment: SegmentRef) -> bool:
         """See `DeadLedger`."""
         return bool(await self.list_segment_extents(segment))
+
+    def set_workers(self, workers: LiveWorkers) -> None:
+        """Say who is at work; at first nobody is, and every epoch was handed out."""
+        self._workers = workers
+
+    async def survey_workers(self) -> LiveWorkers:
+        """See `DeadLedger`."""
+        await trio.lowlevel.checkpoint()
+        return self._workers
 
     async def load_swept_epoch(self) -> int:
         """See `DeadLedger`."""

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
         SegmentLoad,
     )
 
-__all__ = ["DeadExtent", "DeadLedger", "MoveLedger", "RecheckLedger", "ScrubLedger"]
+__all__ = [
+    "DeadExtent",
+    "DeadLedger",
+    "LiveWorkers",
+    "MoveLedger",
+    "RecheckLedger",
+    "ScrubLedger",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +41,35 @@ class DeadExtent:
 
     dead_id: int
     extent: Extent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveWorkers:
+    """The server processes that may still name what they wrote, as one moment had them.
+
+    Attributes:
+        reading_since_us: By boot epoch: no read of that process can hold a body that died before.
+        last_epoch: The last boot epoch that was handed out.
+    """
+
+    reading_since_us: Mapping[int, int]
+    last_epoch: int
+
+    @property
+    def epochs(self) -> frozenset[int]:
+        """Their boot epochs."""
+        return frozenset(self.reading_since_us)
+
+    def is_ended(self, epoch: int) -> bool:
+        """Whether nothing that the epoch wrote will be named that is not named by now.
+
+        Ended is for ever. An epoch that nobody was given is another catalog's, and not ended.
+        """
+        return epoch <= self.last_epoch and epoch not in self.reading_since_us
+
+    def is_same(self, other: LiveWorkers) -> bool:
+        """Whether nobody began or ended between the two moments."""
+        return self.epochs == other.epochs and self.last_epoch == other.last_epoch
 
 
 class DeadLedger(Protocol):
@@ -75,6 +111,10 @@ class DeadLedger(Protocol):
 
     async def is_segment_referenced(self, segment: SegmentRef) -> bool:
         """True while any page, shadow or dead extent names the segment."""
+        ...
+
+    async def survey_workers(self) -> LiveWorkers:
+        """Who is at work; whoever asks need not be among them."""
         ...
 
     async def load_swept_epoch(self) -> int:

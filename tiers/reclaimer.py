@@ -6,9 +6,13 @@ dead body, and the next round punches them again: idempotent. Rows of a segment 
 or its flush stay; no later flush of it is believed, so they wait for the next start.
 
 A body is left alone until it has been dead for the grace and no reader holds it; its pages go with
-their shadows. A place that a page left (a dead extent) goes after the grace, whoever reads: one who
-comes late asks the catalog where the page is now. Punched ranges are never written again; a segment
-that nothing names is removed.
+their shadows. Readers of other processes are known by the moment since which each of those reads: a
+body waits until it died before all of them. A place that a page left (a dead extent) goes after the
+grace, whoever reads: one who comes late asks the catalog where the page is now. Punched ranges are
+never written again; a segment that nothing names is removed.
+
+What another process wrote may be named by a commit that is still to come, so its segments are
+neither swept nor removed before its boot epoch has ended (`tiers.ports.LiveWorkers`).
 """
 
 from __future__ import annotations
@@ -21,13 +25,15 @@ import trio
 from hal.errors import HalError
 from hal.geometry import RECORD_ALIGNMENT_BYTES
 from hal.records import BodyId, Extent, SegmentRef
+from hal.segment import boot_epoch_of
 from tiers.errors import LedgerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from hal.segment import SegmentFacts
     from tiers.page_store import PageStore
-    from tiers.ports import DeadLedger
+    from tiers.ports import DeadLedger, LiveWorkers
     from tiers.records import PagePlaces, StoredPage
 
 __all__ = ["ReclaimReport", "Reclaimer", "ReclaimerStatistics", "find_gaps"]
@@ -35,7 +41,6 @@ __all__ = ["ReclaimReport", "Reclaimer", "ReclaimerStatistics", "find_gaps"]
 BODIES_PER_ROUND = 256  # one round stays short enough to stop between rounds
 PAGES_PER_BATCH = 256  # pages between two commits: 1 GiB of full ones, or 256 small bodies
 EXTENTS_PER_ROUND = 4_096  # dead extents, which a drained tier leaves by the thousand
-SEGMENT_EPOCH_SHIFT = 24  # see hal.records.SegmentId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +102,13 @@ class Reclaimer:
         is_pinned: True while a reader holds the body.
         now_us: Wall clock, microseconds.
         grace_us: How long a body stays after its death.
-        boot_epoch: This start's epoch; segments of earlier ones may be swept.
+        boot_epoch: This start's epoch; segments of those that have ended may be swept.
+        skew_us: How far the clock that stamps a death may be behind the one that stamps a read in
+            another process.
         on_freed: Told of pages of dead bodies once their rows are gone; must not block or raise.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # bounds are named one by one
         self,
         store: PageStore,
         ledger: DeadLedger,
@@ -110,6 +117,7 @@ class Reclaimer:
         now_us: Callable[[], int],
         grace_us: int,
         boot_epoch: int,
+        skew_us: int = 0,
         on_freed: Callable[[Sequence[StoredPage]], None] | None = None,
     ) -> None:
         self._store = store
@@ -118,7 +126,10 @@ class Reclaimer:
         self._now_us = now_us
         self._grace_us = grace_us
         self._boot_epoch = boot_epoch
+        self._skew_us = skew_us
         self._on_freed = on_freed
+        self._has_swept = False
+        self._swept_epochs: set[int] = set()
         self._rounds = 0
         self._bodies = 0
         self._pages = 0
@@ -130,17 +141,21 @@ class Reclaimer:
     async def run(
         self, *, interval_s: float, on_failure: Callable[[HalError | LedgerUnavailable], None]
     ) -> None:
-        """Sweep once, then free what is dead at every interval, until cancelled.
+        """Sweep, then free what is dead at every interval, until cancelled.
 
         A failure of a device or of the ledger ends the round, is reported and the next round tries
-        again.
+        again. Where a worker came or went meanwhile there is a sweep more.
         """
-        try:
-            await self.sweep_orphans()
-        except (HalError, LedgerUnavailable) as error:
-            self._failures += 1
-            on_failure(error)
+        known: LiveWorkers | None = None
         while True:
+            try:
+                workers = await self._ledger.survey_workers()
+                if known is None or not known.is_same(workers):
+                    known = workers
+                    await self.sweep_orphans()
+            except (HalError, LedgerUnavailable) as error:
+                self._failures += 1
+                on_failure(error)
             try:
                 report = await self.reclaim_round()
             except (HalError, LedgerUnavailable) as error:
@@ -158,13 +173,15 @@ class Reclaimer:
         Raises:
             HalError: A device refused a punch: its rows stay, and everything else was done.
         """
+        workers = await self._ledger.survey_workers()
         before_us = self._now_us() - self._grace_us
+        unread_us = min(before_us, self._find_mark(workers))
         batch = _Batch()
         freed = _Freed()
         after = BodyId(-1)
         while freed.bodies < BODIES_PER_ROUND:
             dead = await self._ledger.list_dead_bodies(
-                died_before_us=before_us, after=after, limit=BODIES_PER_ROUND
+                died_before_us=unread_us, after=after, limit=BODIES_PER_ROUND
             )
             if not dead:
                 break
@@ -174,7 +191,7 @@ class Reclaimer:
                     await self._gather(body_id, batch, freed)
         await self._free(batch, freed)
         left_places = await self._free_left_places(before_us, freed)
-        removed = await self._remove_empty(freed.segments)
+        removed = await self._remove_empty(freed.segments, workers)
         self._rounds += 1
         self._bodies += freed.bodies
         self._pages += freed.pages
@@ -190,9 +207,9 @@ class Reclaimer:
         )
 
     async def sweep_orphans(self) -> int:
-        """Punch what earlier starts wrote and no commit ever named.
+        """Punch what starts that have ended wrote and no commit ever named.
 
-        Only segments of an earlier boot epoch are looked at: nobody appends to them any more, so
+        Only segments of ended boot epochs are looked at: nobody appends to them any more, so
         what no row names now will never be named. For the same reason each is swept once and not
         at every start. Of those that were swept before, only the empty are removed again: a power
         cut may bring a name back whose removal was not flushed.
@@ -200,20 +217,36 @@ class Reclaimer:
         Returns:
             Bytes given back, padding and preallocated tails included.
         """
-        swept_bytes = 0
+        # Asked before the look at the volumes: of what had ended by then all segments are seen, and
+        # who begins later has an epoch that was not handed out yet.
+        workers = await self._ledger.survey_workers()
         first_epoch = await self._ledger.load_swept_epoch()
+        seen: list[tuple[SegmentRef, SegmentFacts]] = []
         for volume in self._store.volumes:
-            for facts in volume.list_segments():
-                epoch = facts.segment_id >> SEGMENT_EPOCH_SHIFT
-                segment = SegmentRef(volume.volume_id, facts.segment_id)
-                if epoch >= self._boot_epoch:
-                    continue
-                if epoch >= first_epoch:
+            await volume.refresh()
+            volume_id = volume.volume_id
+            seen += [
+                (SegmentRef(volume_id, facts.segment_id), facts) for facts in volume.list_segments()
+            ]
+        swept_bytes = 0
+        swept_epochs: set[int] = set()
+        for segment, facts in seen:
+            epoch = facts.boot_epoch
+            if epoch == self._boot_epoch or not workers.is_ended(epoch):
+                continue
+            if epoch >= first_epoch:
+                swept_epochs.add(epoch)
+                if epoch not in self._swept_epochs:
                     swept_bytes += await self._sweep_segment(segment, size_bytes=facts.size_bytes)
-                elif not await self._ledger.is_segment_referenced(segment):
-                    await self._remove_segment(segment)
-                    swept_bytes += facts.size_bytes
-        await self._ledger.store_swept_epoch(self._boot_epoch)
+            elif not self._has_swept and not await self._ledger.is_segment_referenced(segment):
+                await self._remove_segment(segment)
+                swept_bytes += facts.size_bytes
+        # What a worker that is still there leaves is looked at once that has ended as well.
+        swept_epoch = min(workers.epochs | {self._boot_epoch})
+        if swept_epoch > first_epoch:
+            await self._ledger.store_swept_epoch(swept_epoch)
+        self._swept_epochs = swept_epochs
+        self._has_swept = True
         self._swept_bytes += swept_bytes
         return swept_bytes
 
@@ -228,6 +261,13 @@ class Reclaimer:
             swept_bytes=self._swept_bytes,
             failures=self._failures,
         )
+
+    def _find_mark(self, workers: LiveWorkers) -> int:
+        """What died before this moment no reader of another process holds."""
+        since_us = [
+            since for epoch, since in workers.reading_since_us.items() if epoch != self._boot_epoch
+        ]
+        return min(since_us, default=self._now_us() + self._skew_us) - self._skew_us
 
     async def _gather(self, body_id: BodyId, batch: _Batch, freed: _Freed) -> None:
         """Put a body's pages into the batch, freeing it whenever it is full."""
@@ -313,10 +353,14 @@ class Reclaimer:
             raise error
         return sum(length for _, length in gaps)
 
-    async def _remove_empty(self, touched: Iterable[SegmentRef]) -> int:
+    async def _remove_empty(self, touched: Iterable[SegmentRef], workers: LiveWorkers) -> int:
         removed = 0
         for segment in sorted(touched):
             volume = self._store.volume(segment.volume_id)
+            epoch = boot_epoch_of(segment.segment_id)
+            # Of its own segments this process knows what no commit has named yet.
+            if epoch != self._boot_epoch and not workers.is_ended(epoch):
+                continue
             if not volume.is_sealed(segment.segment_id):
                 continue
             if await self._ledger.is_segment_referenced(segment):

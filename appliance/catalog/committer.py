@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from appliance.catalog.commit_marks import CommitMarks
+    from appliance.catalog.commit_marks import Marks
 
 __all__ = [
     "BATCH_UNITS_MAX",
@@ -160,7 +160,7 @@ class GroupCommitter:
         flusher: Flusher,
         runner: Runner,
         make_room: Callable[[Connection], bool] = lambda _: False,
-        marks: CommitMarks | None = None,
+        marks: Marks | None = None,
         place: str = "the catalog",
     ) -> None:
         self._flusher = flusher
@@ -178,6 +178,10 @@ class GroupCommitter:
         self._segments_failed = 0
         self._conflicts = 0
         self._batch_units_max = 0
+
+    def use_marks(self, marks: Marks) -> None:
+        """Mark transactions by these from the next one on."""
+        self._marks = marks
 
     async def submit(
         self,
@@ -211,7 +215,8 @@ class GroupCommitter:
         """Commit batches until cancelled, which takes effect between batches.
 
         Raises:
-            CatalogUnavailable: A commit failed. Whatever is queued, now or later, gets the same.
+            CatalogUnavailable: A commit failed, or others may do as if this process were dead
+                (`WorkerFenced`). Whatever is queued, now or later, gets the same.
         """
         batch: list[_Pending[object]] = []
         try:
@@ -428,6 +433,7 @@ def _execute(
 
     Raises:
         DBAPIError: The transaction was lost before COMMIT; nothing of it stands.
+        WorkerFenced: It must not be committed; nothing of it stands.
         _CommitFailed: COMMIT raised, and neither for a conflict nor for want of room.
     """
     members = list(batch)

@@ -18,7 +18,7 @@ import functools
 import sqlite3
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Text, bindparam, cast, exc, select, update
+from sqlalchemy import BigInteger, Text, bindparam, cast, exc, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from appliance.catalog import tables
@@ -27,13 +27,14 @@ from appliance.catalog.errors import CatalogBusy, CatalogDamaged, CatalogError, 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Connection, Executable
+    from sqlalchemy import ColumnElement, Connection, Executable
 
 __all__ = [
     "VERSION_COUNTER",
     "add_to_rows",
     "advance_counter",
     "allocate_sequence",
+    "clock_us",
     "is_conflict",
     "is_connection_lost",
     "is_full",
@@ -46,6 +47,8 @@ __all__ = [
 
 VERSION_COUNTER = "version_sequence"
 """Row of `counters` that numbers versions (SQLite)."""
+_JULIAN_DAY_1970 = 2_440_587.5
+_DAY_US = 86_400_000_000
 
 _ADVANCE = (
     update(tables.counters)
@@ -97,6 +100,18 @@ def allocate_sequence(connection: Connection) -> int:
         value: int = connection.execute(_NEXT_VERSION).scalar_one()
         return value
     return advance_counter(connection, VERSION_COUNTER)
+
+
+def clock_us(connection: Connection) -> ColumnElement[int]:
+    """The database's clock as it is when the statement runs, microseconds since 1970.
+
+    SQLite's is the process' own, in milliseconds.
+    """
+    if is_postgres(connection):
+        seconds = func.extract("epoch", func.clock_timestamp())
+        return cast(func.floor(seconds * 1_000_000), BigInteger)
+    days = func.julianday("now") - _JULIAN_DAY_1970
+    return cast(days * _DAY_US, BigInteger)
 
 
 def store_setting_row(connection: Connection, name: str, value: str) -> None:

@@ -36,6 +36,7 @@ from appliance.catalog.point_reads import PointReader, PointReadStatistics
 from appliance.catalog.reserve import DiskReserve
 from appliance.catalog.schema import check_schema
 from appliance.catalog.settings import find_setting, store_setting
+from appliance.catalog.workers import WorkerMarks, WorkerStart, begin_worker, end_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Connection, Engine
 
+    from appliance.catalog.commit_marks import Marks
     from appliance.catalog.committer import Flusher
     from appliance.catalog.object_facts import ObjectFacts, ObjectQuery
     from appliance.catalog.records import Finding
@@ -85,7 +87,7 @@ class Catalog:
         connection: Connection,
         flusher: Flusher,
         was_unclean: bool = True,
-        marks: CommitMarks | None = None,
+        marks: Marks | None = None,
         points: PointReader | None = None,
         resources: ExitStack,
     ) -> None:
@@ -108,6 +110,9 @@ class Catalog:
             marks=marks,
             place=str(database_path(url)) if is_sqlite(url) else "the catalog's server",
         )
+        self._lease: Engine | None = None
+        self._lease_limiter = trio.CapacityLimiter(1)
+        self._epoch: int | None = None
         self._reads = 0
         self._is_closed = False
         self._has_failed = False
@@ -263,6 +268,63 @@ class Catalog:
             unit, flush=flush, weight_bytes=weight_bytes, order=order, confirm=confirm
         )
 
+    async def begin_worker(
+        self,
+        *,
+        worker_uuid: str,
+        predecessor: str | None = None,
+        lease_us: int,
+        reading_since_us: int,
+    ) -> WorkerStart:
+        """Take a boot epoch. From here on nothing is committed once the worker is fenced.
+
+        Args:
+            worker_uuid: Unlike that of any other start.
+            predecessor: The UUID of a start that is known to have ended, however it did.
+            lease_us: For how long others leave the epoch alone unless it is renewed; for ever on
+                SQLite, whose lock keeps others out.
+            reading_since_us: See `appliance.catalog.workers.renew_lease`.
+
+        Raises:
+            CatalogUnavailable, CatalogBusy: See `commit`.
+        """
+        start = await self.commit(
+            partial(
+                begin_worker,
+                worker_uuid=worker_uuid,
+                predecessor=predecessor,
+                lease_us=lease_us,
+                reading_since_us=reading_since_us,
+            )
+        )
+        self._epoch = start.epoch
+        if self._marks is not None:
+            before, self._marks = self._marks, WorkerMarks(start.epoch)
+            self._committer.use_marks(self._marks)
+            await self.commit(before.end)
+            self._lease = make_writer_engine(self._url)
+            self._resources.callback(self._lease.dispose)
+        return start
+
+    async def run_apart(self, unit: Callable[[Connection], T]) -> T:
+        """The value of a unit in a transaction of its own, however long commits take meanwhile.
+
+        For the lease of a worker, on PostgreSQL; its connection is made again where it was lost.
+
+        Cancellation: at once. What becomes of the unit is unknown; its connection is given up.
+
+        Raises:
+            CatalogUnavailable: It cannot be reached; what became of the unit is unknown.
+            CatalogBusy: Others hold what it needs.
+        """
+        assert self._lease is not None, "only a worker on PostgreSQL has a lease to keep"
+        return await trio.to_thread.run_sync(
+            partial(_run_apart, self._lease, unit),
+            limiter=self._lease_limiter,
+            # Nothing is lent to it, and whoever waits must be able to end the process in time.
+            abandon_on_cancel=True,
+        )
+
     async def check(self) -> list[Finding]:
         """Everything that is wrong with the catalog; reads all of it."""
         return await self.read(check_catalog)
@@ -329,6 +391,8 @@ class Catalog:
                     if self._marks is not None:
                         self._marks.end(self._connection)
                     else:
+                        if self._epoch is not None:
+                            end_worker(self._connection, epoch=self._epoch)
                         store_setting(self._connection, name=_CLEAN_SHUTDOWN, value="1")
         except exc.DBAPIError as error:
             # Without room for the mark the next start looks after what needs no looking after.
@@ -421,6 +485,14 @@ def _begin_with_room(connection: Connection, url: URL, *, is_checked: bool) -> b
                 raise CatalogFull(
                     f"{url.database}: its file system has no room to start; free some MiB there"
                 ) from error
+
+
+def _run_apart(engine: Engine, unit: Callable[[Connection], T]) -> T:
+    try:
+        with engine.connect() as connection, connection.begin():
+            return unit(connection)
+    except exc.DBAPIError as error:
+        raise translate(error) from error
 
 
 def _begin_marks(connection: Connection) -> CommitMarks:

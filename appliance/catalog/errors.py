@@ -1,7 +1,7 @@
 """What the catalog can answer other than yes.
 
     CatalogError
-      CatalogUnavailable (CatalogFull) · CatalogBusy · CatalogDamaged · SchemaMismatch
+      CatalogUnavailable (CatalogFull, WorkerFenced) · CatalogBusy · CatalogDamaged · SchemaMismatch
       BucketMissing · BucketTaken · BucketNotEmpty
       VersionMissing · ConditionFailed · ConditionMissing
       UploadMissing · PartInvalid · PartTooSmall · PartOrderInvalid
@@ -28,6 +28,7 @@ __all__ = [
     "SchemaMismatch",
     "UploadMissing",
     "VersionMissing",
+    "WorkerFenced",
 ]
 
 
@@ -41,6 +42,10 @@ class CatalogUnavailable(CatalogError):
 
 class CatalogFull(CatalogUnavailable):
     """The database's disk has no room: nothing of this was committed, and reads go on."""
+
+
+class WorkerFenced(CatalogUnavailable):
+    """This process' lease is over: others may do as if it were dead, so it commits nothing more."""
 
 
 class CatalogBusy(CatalogError):

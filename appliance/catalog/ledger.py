@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.catalog import places, reclaim, settings
+from appliance.catalog import places, reclaim, settings, workers
 from appliance.catalog.ledger_units import LedgerUnits
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from appliance.catalog.engine import Catalog
     from appliance.catalog.unit import Connection
     from hal.records import BodyId, Extent, SegmentRef
-    from tiers.ports import DeadExtent
+    from tiers.ports import DeadExtent, LiveWorkers
     from tiers.records import PagePlaces
 
 __all__ = ["SqlDeadLedger"]
@@ -80,6 +80,10 @@ class SqlDeadLedger:
                 connection, volume_id=segment.volume_id, segment_id=segment.segment_id
             )
         )
+
+    async def survey_workers(self) -> LiveWorkers:
+        """See `DeadLedger`."""
+        return await self._catalog.read(workers.survey_workers)
 
     async def load_swept_epoch(self) -> int:
         """See `DeadLedger`."""

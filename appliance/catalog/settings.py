@@ -16,6 +16,7 @@ __all__ = [
     "begin_epoch",
     "establish_appliance_uuid",
     "find_setting",
+    "last_epoch",
     "store_setting",
     "was_closed_cleanly",
 ]
@@ -27,6 +28,10 @@ _CLEAN_SHUTDOWN = "clean_shutdown"  # written by `appliance.catalog.engine`
 _EPOCH_MAX = 2**31 - 1
 
 _FIND = select(tables.settings.c.value).where(tables.settings.c.name == bindparam("setting"))
+
+_FIND_COUNTER = select(tables.counters.c.value).where(
+    tables.counters.c.name == bindparam("counter")
+)
 
 
 def find_setting(connection: Connection, *, name: str) -> str | None:
@@ -50,6 +55,12 @@ def begin_epoch(connection: Connection) -> int:
     epoch = advance_counter(connection, _BOOT_EPOCH)
     assert 0 < epoch <= _EPOCH_MAX
     return epoch
+
+
+def last_epoch(connection: Connection) -> int:
+    """The last boot epoch that was handed out, 0 where none was."""
+    found = connection.execute(_FIND_COUNTER, {"counter": _BOOT_EPOCH}).scalar()
+    return int(found or 0)
 
 
 def establish_appliance_uuid(connection: Connection, *, candidate: str) -> str:

@@ -61,6 +61,7 @@ __all__ = [
     "versions",
     "volume_samples",
     "volumes",
+    "workers",
 ]
 
 metadata = MetaData(
@@ -94,6 +95,19 @@ counters = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", _BIG, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The server processes that may commit: `appliance.catalog.workers` says what a row means.
+workers = Table(
+    "workers",
+    metadata,
+    Column("epoch", _BIG, primary_key=True, autoincrement=False),
+    Column("worker_uuid", Text, nullable=False, unique=True),
+    Column("started_us", _BIG, nullable=False),
+    Column("lease_until_us", _BIG),
+    Column("reading_since_us", _BIG, nullable=False),
+    Column("commit_mark", _BIG, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -47,6 +47,7 @@ FAULTS: dict[type[Exception], S3Code] = {
     tenants.AccessDenied: S3Code.ACCESS_DENIED,
     catalog.CatalogUnavailable: S3Code.SERVICE_UNAVAILABLE,
     catalog.CatalogFull: S3Code.INSUFFICIENT_STORAGE,
+    catalog.WorkerFenced: S3Code.SERVICE_UNAVAILABLE,
     catalog.CatalogBusy: S3Code.SLOW_DOWN,
     catalog.CatalogDamaged: S3Code.INTERNAL_ERROR,
     catalog.SchemaMismatch: S3Code.INTERNAL_ERROR,

@@ -20,6 +20,7 @@ from tests.contract.catalog_schema import SchemaContract
 from tests.contract.catalog_tenants import TenantContract
 from tests.contract.catalog_uploads import UploadContract
 from tests.contract.catalog_versions import VersionContract
+from tests.contract.catalog_workers import WorkerContract
 
 pytestmark = pytest.mark.postgres
 
@@ -91,4 +92,8 @@ class TestUploads(OnPostgres, UploadContract):
 
 
 class TestVersions(OnPostgres, VersionContract):
+    pass
+
+
+class TestWorkers(OnPostgres, WorkerContract):
     pass

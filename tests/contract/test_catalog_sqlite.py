@@ -20,6 +20,7 @@ from tests.contract.catalog_schema import SchemaContract
 from tests.contract.catalog_tenants import TenantContract
 from tests.contract.catalog_uploads import UploadContract
 from tests.contract.catalog_versions import VersionContract
+from tests.contract.catalog_workers import WorkerContract
 
 
 class OnSqlite:
@@ -89,4 +90,8 @@ class TestUploads(OnSqlite, UploadContract):
 
 
 class TestVersions(OnSqlite, VersionContract):
+    pass
+
+
+class TestWorkers(OnSqlite, WorkerContract):
     pass

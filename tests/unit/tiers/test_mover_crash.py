@@ -22,6 +22,7 @@ from tiers.errors import LedgerRefused, LedgerUnavailable
 from tiers.memory_move_ledger import MemoryMoveLedger
 from tiers.move_plan import Obstacle
 from tiers.move_records import PageFlip
+from tiers.ports import LiveWorkers
 from tiers.reclaimer import Reclaimer
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class Sweeping:
 
     ledger: MemoryMoveLedger
     swept: int = 0
+
+    async def survey_workers(self) -> LiveWorkers:
+        await trio.lowlevel.checkpoint()
+        return LiveWorkers(reading_since_us={}, last_epoch=2**31)
 
     async def load_swept_epoch(self) -> int:
         await trio.lowlevel.checkpoint()

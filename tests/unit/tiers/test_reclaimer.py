@@ -15,6 +15,7 @@ from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tests.unit.tiers.stores import copy_record, make_device, make_store, read_back, write_page
 from tiers.errors import LedgerUnavailable, PageLost
 from tiers.memory_ledger import MemoryDeadLedger
+from tiers.ports import LiveWorkers
 from tiers.reclaimer import EXTENTS_PER_ROUND, PAGES_PER_BATCH, Reclaimer, find_gaps
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def make_reclaimer(
     is_pinned: Callable[[BodyId], bool] = lambda _: False,
     now_us: int = NOW_US,
     boot_epoch: int = 1,
+    skew_us: int = 0,
     on_freed: Callable[[Sequence[StoredPage]], None] | None = None,
 ) -> Reclaimer:
     return Reclaimer(
@@ -46,6 +48,7 @@ def make_reclaimer(
         now_us=lambda: now_us,
         grace_us=GRACE_US,
         boot_epoch=boot_epoch,
+        skew_us=skew_us,
         on_freed=on_freed,
     )
 
@@ -275,6 +278,110 @@ async def test_a_segment_that_a_power_cut_brought_back_is_removed_again() -> Non
     assert await make_reclaimer(store, ledger, boot_epoch=3).sweep_orphans() > 0
 
     assert store.volumes[0].list_segments() == []
+
+
+async def test_the_sweep_leaves_an_epoch_alone_until_it_has_ended() -> None:
+    device = make_device()
+    other, ledger = await make_store([device], epoch=1), MemoryDeadLedger()
+    own = await make_store([device], epoch=2, formats=False)
+    ledger.set_workers(LiveWorkers(reading_since_us={1: NOW_US, 2: NOW_US}, last_epoch=2))
+    reclaimer = make_reclaimer(own, ledger, boot_epoch=2)
+    page = await write_page(other, b"not committed yet")
+
+    assert await reclaimer.sweep_orphans() == 0
+    assert await read_back(other, page) == b"not committed yet"
+    assert await ledger.load_swept_epoch() == 1
+
+    ledger.set_workers(LiveWorkers(reading_since_us={2: NOW_US}, last_epoch=2))
+    assert await reclaimer.sweep_orphans() > 0
+    assert own.volumes[0].list_segments() == []
+    assert await ledger.load_swept_epoch() == 2
+
+
+async def test_the_sweep_would_take_what_a_live_worker_writes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the test before looks for happens where nobody asks whether an epoch has ended."""
+    monkeypatch.setattr(LiveWorkers, "is_ended", lambda *_: True)
+    device = make_device()
+    other, ledger = await make_store([device], epoch=1), MemoryDeadLedger()
+    own = await make_store([device], epoch=2, formats=False)
+    page = await write_page(other, b"not committed yet")
+
+    await make_reclaimer(own, ledger, boot_epoch=2).sweep_orphans()
+
+    with pytest.raises(PageLost):
+        await read_back(other, page)
+
+
+async def test_epochs_that_nobody_was_given_are_not_swept() -> None:
+    device = make_device()
+    other, ledger = await make_store([device], epoch=7), MemoryDeadLedger()
+    page = await write_page(other, b"a later worker's")
+    own = await make_store([device], epoch=2, formats=False)
+    ledger.set_workers(LiveWorkers(reading_since_us={2: NOW_US}, last_epoch=6))
+
+    assert await make_reclaimer(own, ledger, boot_epoch=2).sweep_orphans() == 0
+    assert await read_back(other, page) == b"a later worker's"
+
+
+async def test_an_empty_segment_of_a_live_worker_is_its_own() -> None:
+    device = make_device()
+    other, ledger = await make_store([device], epoch=3), MemoryDeadLedger()
+    dead = await write_page(other, b"dead", body_id=1)
+    page = await write_page(other, b"not committed yet", body_id=2)
+    ledger.add_body(dead.body_id, [dead])
+    ledger.add_death(dead.body_id, died_us=0)
+    ledger.set_workers(LiveWorkers(reading_since_us={2: NOW_US, 3: NOW_US}, last_epoch=3))
+    own = await make_store([device], epoch=2, formats=False)
+
+    report = await make_reclaimer(own, ledger, boot_epoch=2).reclaim_round()
+
+    assert (report.bodies, report.segments_removed) == (1, 0)
+    assert await read_back(other, page) == b"not committed yet"
+
+
+async def test_a_body_waits_until_it_died_before_every_others_reads() -> None:
+    device = make_device()
+    store, ledger = await make_store([device]), MemoryDeadLedger()
+    page, left = [await write_page(store, b"x", body_id=number) for number in (1, 2)]
+    ledger.add_body(page.body_id, [page])
+    ledger.add_death(page.body_id, died_us=500)
+    ledger.add_dead_extent(left.extent, died_us=500)
+
+    def read_since(mark_us: int) -> None:
+        marks = {1: 0, 2: NOW_US, 3: mark_us}
+        ledger.set_workers(LiveWorkers(reading_since_us=marks, last_epoch=3))
+
+    reclaimer = make_reclaimer(store, ledger, skew_us=100)
+    read_since(600)
+    early = await reclaimer.reclaim_round()
+    assert (early.bodies, early.pages) == (0, 1), "what a page left needs no reader's leave"
+    assert await read_back(store, page) == b"x"
+    read_since(601)
+    assert (await reclaimer.reclaim_round()).bodies == 1
+
+
+async def test_what_a_worker_left_is_swept_once_it_has_ended(autojump_clock: MockClock) -> None:
+    device = make_device()
+    other, ledger = await make_store([device], epoch=2), MemoryDeadLedger()
+    own = await make_store([device], epoch=1, formats=False)
+    await write_page(other, b"never committed")
+    ledger.set_workers(LiveWorkers(reading_since_us={1: NOW_US, 2: NOW_US}, last_epoch=2))
+    reclaimer = make_reclaimer(own, ledger)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(reclaimer.run, interval_s=5, on_failure=_fail))
+        await trio.sleep(11)
+        assert reclaimer.statistics().swept_bytes == 0
+
+        ledger.set_workers(LiveWorkers(reading_since_us={1: NOW_US}, last_epoch=2))
+        await trio.sleep(5)
+        assert reclaimer.statistics().swept_bytes > 0
+        nursery.cancel_scope.cancel()
+
+
+def _fail(error: Exception) -> None:
+    raise error
 
 
 async def make_shadowed(

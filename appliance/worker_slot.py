@@ -1,0 +1,69 @@
+"""The place of a worker in its data directory, which tells at once that its last holder has ended.
+
+Without it a start after a crash would wait for the lease of the worker that crashed before it took
+over what that one held.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from appliance.catalog.errors import CatalogBusy, CatalogUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["hold_slot"]
+
+_UUID_CHARS = 36
+
+
+@contextmanager
+def hold_slot(directory: Path, *, slot: int, worker_uuid: uuid.UUID) -> Iterator[uuid.UUID | None]:
+    """Hold a place for one worker in a data directory; yields who held it last, for it has ended.
+
+    The lock goes with the process, so whoever gets it knows what it need not wait a lease for. It
+    guards nothing: fencing a worker that lives all the same costs that worker, and no byte.
+
+    Args:
+        directory: The data directory.
+        slot: 0 to the number of workers less one.
+        worker_uuid: Of this start.
+
+    Raises:
+        CatalogBusy: Another process holds it.
+        CatalogUnavailable: The file cannot be made or written.
+    """
+    path = directory / f"worker-{slot}.lock"
+    try:
+        path.touch(mode=0o600)
+        held = path.open("r+b")
+    except OSError as error:
+        raise CatalogUnavailable(f"{path}: {error.strerror}") from error
+    with held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CatalogBusy(
+                f"{directory} belongs to a server that is running: each needs a data directory of "
+                "its own"
+            ) from error
+        try:
+            predecessor = _parse_uuid(held.read(_UUID_CHARS))
+            held.seek(0)
+            held.write(str(worker_uuid).encode("ascii"))
+            held.flush()
+        except OSError as error:
+            raise CatalogUnavailable(f"{path}: {error.strerror}") from error
+        yield predecessor
+
+
+def _parse_uuid(data: bytes) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(data.decode("ascii"))
+    except (ValueError, UnicodeDecodeError):
+        return None  # nobody was here, or its name never reached the disk: the lease will tell
