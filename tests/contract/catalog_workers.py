@@ -11,7 +11,7 @@ from appliance.catalog.dialects import clock_us
 from tests.catalog_fixtures import CatalogDesk, open_desk
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import Connection
 
 __all__ = ["LEASE_US", "WorkerContract", "begin"]
 
@@ -58,11 +58,9 @@ class WorkerContract:
 
     async def test_the_databases_clock_runs(self, catalog_url: str) -> None:
         async with open_desk(catalog_url) as desk:
-            first, second = [
-                (await desk.read(lambda c: c.execute(_now(c)).scalar_one())) for _ in range(2)
-            ]
+            first, second = [await desk.read(_ask_the_time) for _ in range(2)]
             assert 1_700_000_000_000_000 < first <= second < first + 60_000_000
 
 
-def _now(connection: Connection) -> Select[tuple[int]]:
-    return select(clock_us(connection))
+def _ask_the_time(connection: Connection) -> int:
+    return int(connection.execute(select(clock_us(connection))).scalar_one())
