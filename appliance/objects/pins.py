@@ -26,10 +26,11 @@ class BodyPins:
     """Counts of readers by body; bounded by the number of connections times bodies of an object.
 
     Args:
-        now_us: Wall clock, microseconds, as deaths are stamped by.
+        now_us: Wall clock, microseconds, as deaths are stamped by. Without one every hold counts as
+            taken long ago, which keeps others from reclaim.
     """
 
-    def __init__(self, *, now_us: Callable[[], int]) -> None:
+    def __init__(self, *, now_us: Callable[[], int] = lambda: 0) -> None:
         self._now_us = now_us
         self._counts: Counter[BodyId] = Counter()
         self._since_us: dict[int, int] = {}

@@ -57,7 +57,7 @@ class Bench:
     suspects: list[StoredPage]
     places: list[PagePlaces]
     lookups: int = 0
-    pins: BodyPins = field(default_factory=lambda: BodyPins(now_us=lambda: 0))
+    pins: BodyPins = field(default_factory=BodyPins)
     reader: ObjectReader = field(init=False)
 
     def __post_init__(self) -> None:

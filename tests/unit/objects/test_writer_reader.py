@@ -52,7 +52,7 @@ def make_reader(
     store: PageStore, buffers: RequestBuffers, written: Sequence[WrittenBody]
 ) -> tuple[ObjectReader, BodyPins]:
     pages = {body.body.body_id: list(body.body.pages) for body in written}
-    pins = BodyPins(now_us=lambda: 0)
+    pins = BodyPins()
 
     async def list_pages(body_id: BodyId, first: int, limit: int) -> list[StoredPage]:
         await trio.lowlevel.checkpoint()
