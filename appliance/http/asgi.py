@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from appliance.http.body import AsgiBodyReader
+from appliance.http.body import RECEIVE_INTO, AsgiBodyReader
 from appliance.http.early_answer import SERVER_NAME, DateHeader, RenderError, render_error_document
 from appliance.http.errors import ClientDisconnected, ResponseAborted
 from appliance.http.response import ResponseSender
@@ -160,7 +160,10 @@ class S3Application:
         context = RequestContext(
             request_id=self._mint_request_id(), host_id=self._host_id, started_us=now_us
         )
-        body = AsgiBodyReader(receive, head)
+        offered = scope["extensions"].get(RECEIVE_INTO)
+        body = AsgiBodyReader(
+            receive, head, receive_into=None if offered is None else offered["receive_into"]
+        )
         sender = ResponseSender(
             send,
             is_head=head.method == "HEAD",

@@ -64,6 +64,37 @@ class ClientSocket(trio.abc.HalfCloseableStream):
             if data is not None:
                 return data
 
+    async def receive_into(self, target: memoryview) -> int:
+        """Put what has arrived into memory, as `receive_some` would return it; 0 at the end.
+
+        Raises:
+            trio.BrokenResourceError: The connection broke.
+            trio.ClosedResourceError: It was closed here.
+        """
+        if self._is_full:
+            await trio.lowlevel.checkpoint()
+            count = self._receive_into_now(target)
+            if count is not None:
+                return count
+        while True:
+            self._refuse_closed()
+            await trio.lowlevel.wait_readable(self._socket)
+            count = self._receive_into_now(target)
+            if count is not None:
+                return count
+
+    def _receive_into_now(self, target: memoryview) -> int | None:
+        try:
+            count = self._socket.recv_into(target)
+        except BlockingIOError:
+            self._is_full = False
+            return None
+        except OSError as error:
+            raise _translate(error) from error
+        self._is_full = count == len(target)
+        self._sent_bytes = 0
+        return count
+
     def _receive_now(self, max_bytes: int) -> bytes | None:
         try:
             data = self._socket.recv(max_bytes)

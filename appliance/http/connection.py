@@ -20,6 +20,7 @@ from urllib.parse import unquote
 import trio
 from hypercorn.typing import ConnectionState
 
+from appliance.http.body import RECEIVE_INTO
 from appliance.http.errors import (
     ClientDisconnected,
     HeadRefused,
@@ -261,7 +262,10 @@ class Connection:
     async def _call_application(self, head: ParsedHead, exchange: Exchange) -> _Next:
         """Let the application answer; `REQUEST` where it answered to the end."""
         try:
-            await self._app(_fill_scope(self._scope, head), exchange.receive, exchange.send)
+            scope = _fill_scope(self._scope, head)
+            if exchange.receives_into:
+                scope["extensions"][RECEIVE_INTO] = {"receive_into": exchange.receive_into}
+            await self._app(scope, exchange.receive, exchange.send)
         except ClientDisconnected:
             self._counts.write_failures += exchange.is_started
             return _Next.ABORT

@@ -7,23 +7,28 @@ that first asking.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from appliance.http.early_answer import format_status_line
 from appliance.http.errors import BodyTooSlow, ClientDisconnected, ResponseInvalid, WriteTooSlow
 from appliance.http.framing import ChunkedDecoder
-from appliance.http.limits import BODY_READ_BYTES_MAX, HttpLimits
-from appliance.http.transport import Pace
+from appliance.http.limits import BODY_INTO_BYTES_MAX, BODY_READ_BYTES_MAX, HttpLimits
+from appliance.http.transport import Pace, PacedStream
 from appliance.s3.codes import S3Code
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, HTTPResponseStartEvent
 
     from appliance.http.head import HeadBuffer, ParsedHead
 
 __all__ = ["Exchange"]
+
+T = TypeVar("T")
 
 # Below this a head and the first piece of its body go out in one send; the copy costs less than
 # the second call.
@@ -120,9 +125,7 @@ class Exchange:
         if self.is_finished or self.peer_is_gone:
             return {"type": "http.disconnect"}
         if self._continue_due:
-            self._continue_due = False
-            if not self._head_sent:  # after a final answer it would be read as the next one
-                await self._send_bytes(_CONTINUE)
+            await self._send_continue()
         if not self.has_unread_body:
             await trio.lowlevel.checkpoint()
             return {"type": "http.request", "body": b"", "more_body": False}
@@ -132,6 +135,48 @@ class Exchange:
             self.must_close = True
             return {"type": "http.disconnect"}
         return {"type": "http.request", "body": body, "more_body": self.has_unread_body}
+
+    @property
+    def receives_into(self) -> bool:
+        """Whether `receive_into` is worth it, and may be: no coding and no TLS to take off."""
+        if self._decoder is not None or self._left_bytes <= BODY_READ_BYTES_MAX:
+            return False
+        return isinstance(self._stream, PacedStream) and self._stream.receives_into
+
+    async def receive_into(self, target: memoryview) -> int:
+        """Put the next bytes of the body into memory, at most `BODY_INTO_BYTES_MAX`; 0 at its end.
+
+        Raises:
+            BodyTooSlow: Below the minimum rate.
+            ClientDisconnected: The client ended it early, or `100 Continue` could not be sent.
+        """
+        assert isinstance(self._stream, PacedStream)
+        if self.is_finished or self.peer_is_gone:
+            raise ClientDisconnected
+        if self._continue_due:
+            await self._send_continue()
+        if not self.has_unread_body:
+            await trio.lowlevel.checkpoint()
+            return 0
+        target = target[: min(self._left_bytes, BODY_INTO_BYTES_MAX)]
+        if self._buffer.is_empty:
+            count = await self._keep_pace(partial(self._stream.receive_into, target), int) or 0
+        else:
+            await trio.lowlevel.checkpoint()
+            data = self._buffer.take(len(target))
+            count = len(data)
+            target[:count] = data
+        if not count:
+            self.peer_is_gone = True
+            self.must_close = True
+            raise ClientDisconnected
+        self._left_bytes -= count
+        return count
+
+    async def _send_continue(self) -> None:
+        self._continue_due = False
+        if not self._head_sent:  # after a final answer it would be read as the next one
+            await self._send_bytes(_CONTINUE)
 
     async def _read_body(self) -> bytes | None:
         """The next payload bytes, empty only at the end; None where the peer ended early."""
@@ -156,6 +201,18 @@ class Exchange:
         if not self._buffer.is_empty:
             await trio.lowlevel.checkpoint()
             return self._buffer.take(bytes_max)
+        data = await self._keep_pace(partial(self._stream.receive_some, bytes_max), len)
+        return b"" if data is None else bytes(data)
+
+    async def _keep_pace(
+        self, read: Callable[[], Awaitable[T]], count: Callable[[T], int]
+    ) -> T | None:
+        """What a read from the peer gives at its minimum rate; None where the connection broke.
+
+        Args:
+            read: The read.
+            count: Bytes that it moved.
+        """
         pace = self._read_pace
         if pace is None:
             pace = self._read_pace = Pace(
@@ -165,11 +222,11 @@ class Exchange:
         started_s = trio.current_time()
         with trio.CancelScope(deadline=started_s + pace.left_s) as scope:
             try:
-                data = bytes(await self._stream.receive_some(bytes_max))
+                found = await read()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return b""
-            pace.spend(seconds=trio.current_time() - started_s, moved_bytes=len(data))
-            return data
+                return None
+            pace.spend(seconds=trio.current_time() - started_s, moved_bytes=count(found))
+            return found
         assert scope.cancelled_caught
         self.must_close = True
         raise BodyTooSlow(S3Code.REQUEST_TIMEOUT)

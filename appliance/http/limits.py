@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BODY_READ_BYTES_MAX", "HEAD_READ_BYTES", "HttpLimits"]
+__all__ = ["BODY_INTO_BYTES_MAX", "BODY_READ_BYTES_MAX", "HEAD_READ_BYTES", "HttpLimits"]
 
 # One read of a body: large enough that a 4 MiB page costs 16 reads, small enough to hold per
 # connection (the contract of `BodyReader.receive`).
 BODY_READ_BYTES_MAX = 256 * 1024
+
+# One read of a body into memory that its receiver brought: a quarter of a page, which takes the
+# kernel a quarter of a millisecond to copy.
+BODY_INTO_BYTES_MAX = 1024 * 1024
 
 # One read of a head. A usual head is below 2 KiB; a small body often comes with it.
 HEAD_READ_BYTES = 16 * 1024

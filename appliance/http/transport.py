@@ -113,6 +113,16 @@ class PacedStream(trio.abc.HalfCloseableStream):
         """See `trio.abc.ReceiveStream`."""
         return await self._stream.receive_some(max_bytes)
 
+    @property
+    def receives_into(self) -> bool:
+        """Whether `receive_into` may be called: the stream below is a socket."""
+        return self._socket is not None
+
+    async def receive_into(self, target: memoryview) -> int:
+        """See `ClientSocket.receive_into`."""
+        assert self._socket is not None, "ask `receives_into` first"
+        return await self._socket.receive_into(target)
+
     async def send_eof(self) -> None:
         """See `trio.abc.HalfCloseableStream`."""
         await self._stream.send_eof()

@@ -7,7 +7,7 @@ below knows ASGI.
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from appliance.record import record
 from appliance.s3.fields import Fields
@@ -16,7 +16,15 @@ from appliance.s3.query import Query, find_query
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["BodyReader", "Headers", "RequestHead", "Response", "ResponseBody", "ResponseStream"]
+__all__ = [
+    "BodyReader",
+    "DirectBodyReader",
+    "Headers",
+    "RequestHead",
+    "Response",
+    "ResponseBody",
+    "ResponseStream",
+]
 
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -82,6 +90,20 @@ class BodyReader(Protocol):
             ClientDisconnected: The client went away before the end.
             S3Error: `RequestTimeout`, too slow a sender.
         """
+        ...
+
+
+@runtime_checkable
+class DirectBodyReader(BodyReader, Protocol):
+    """A reader that can also put the bytes where they belong, instead of handing copies out."""
+
+    @property
+    def receives_into(self) -> bool:
+        """Whether `receive_into` may be called for this body, whose length then is declared."""
+        ...
+
+    async def receive_into(self, target: memoryview) -> int:
+        """Put the next bytes into `target`, at least one; 0 at the end. See `receive`."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import trio
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 from appliance.http.asgi import Handler, RequestContext, RequestRecord, S3Application
+from appliance.http.client_socket import ClientSocket
 from appliance.http.connection import Connection, ConnectionCounts, Endpoints, ServerShare
 from appliance.http.deadlines import DeadlineWatch
 from appliance.http.early_answer import EarlyAnswers, render_error_document
@@ -167,9 +169,17 @@ async def connect(
     limits: HttpLimits = LIMITS,
     counts: ConnectionCounts | None = None,
     is_lockstep: bool = False,
+    is_socket: bool = False,
 ) -> AsyncIterator[Client]:
     """A client connected to a served memory stream; the connection has ended on leaving."""
-    client_end, server_end = lockstep_stream_pair() if is_lockstep else memory_stream_pair()
+    client_end: trio.abc.HalfCloseableStream
+    server_end: trio.abc.HalfCloseableStream
+    if is_socket:
+        theirs, ours = socket.socketpair()
+        client_end = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+        server_end = ClientSocket(ours)
+    else:
+        client_end, server_end = lockstep_stream_pair() if is_lockstep else memory_stream_pair()
     transport = PacedStream(
         server_end,
         pace=Pace(rate_bytes_per_s=limits.rate_bytes_per_s_min, window_s=limits.rate_window_s),
