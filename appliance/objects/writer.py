@@ -22,6 +22,7 @@ from appliance.objects.pipeline import open_pipeline
 from appliance.s3.checksums import ContentDigest, Digests, verify_digests
 from appliance.s3.codes import S3Code
 from appliance.s3.errors import S3Error
+from appliance.s3.messages import DirectBodyReader
 from appliance.s3.payload import DecodedEnd, PayloadDecoder, PayloadPlan
 from hal.geometry import ANNEX_BYTES_MAX, HEADER_BYTES, PAGE_BYTES_MAX, record_bytes
 from tiers.page_store import APPEND_BYTES_MAX, PageStore, RecordIdentity
@@ -186,15 +187,41 @@ class _Transfer:
                 return await self._run_small(reader)
             async with open_pipeline() as nursery:
                 self._nursery = nursery
-                while data := await reader.receive():
-                    for piece in self._decoder.receive(data):
-                        await self._take(memoryview(piece))
+                await self._receive_pages(reader)
                 end = self._decoder.finish()
             return await self._finish(end)
         finally:
             if self._buffer is not None:
                 self._buffer.release()
                 self._buffer = None
+
+    async def _receive_pages(self, reader: BodyReader) -> None:
+        direct = None
+        if not self._request.plan.mode.is_chunked and isinstance(reader, DirectBodyReader):
+            direct = reader if reader.receives_into else None
+        # The first piece came with the head, or shows that a client is there who sends.
+        while data := await reader.receive():
+            for piece in self._decoder.receive(data):
+                await self._take(memoryview(piece))
+            if direct is not None:
+                await self._receive_into_pages(direct)
+
+    async def _receive_into_pages(self, reader: DirectBodyReader) -> None:
+        """Have the rest of a body without framing put where it will be written from."""
+        expected = self._request.expected_bytes
+        assert expected is not None
+        while self._size_bytes < expected:
+            room_bytes = await self._make_room()
+            buffer = self._buffer
+            assert buffer is not None
+            start = HEADER_BYTES + self._filled_bytes
+            with buffer.view[start : start + room_bytes] as room:
+                count = await reader.receive_into(room)
+            if not count:
+                return
+            self._decoder.skip(count)
+            self._count(count)
+            self._filled_bytes += count
 
     async def _run_small(self, reader: BodyReader) -> WrittenBody:
         """A body without pages to write while it arrives; in a buffer only where it must wait."""
@@ -212,24 +239,34 @@ class _Transfer:
         return await self._finish(self._decoder.finish(), whole)
 
     async def _take(self, piece: memoryview) -> None:
-        self._size_bytes += len(piece)
-        if self._size_bytes > self._request.object_bytes_max:
-            raise S3Error(S3Code.ENTITY_TOO_LARGE)
+        self._count(len(piece))
         while piece:
-            if self._buffer is not None and self._filled_bytes == PAGE_BYTES_MAX:
-                await self._write_full_page()
-            if self._buffer is None:
-                self._buffer = await self._acquire()
-                self._filled_bytes = 0
-            room = self._buffer.size_bytes - HEADER_BYTES - ANNEX_BYTES_MAX
-            count = min(len(piece), PAGE_BYTES_MAX - self._filled_bytes, room - self._filled_bytes)
-            if count == 0:
-                await self._grow()
-                continue
+            count = min(len(piece), await self._make_room())
+            assert self._buffer is not None
             start = HEADER_BYTES + self._filled_bytes
             self._buffer.view[start : start + count] = piece[:count]
             self._filled_bytes += count
             piece = piece[count:]
+
+    def _count(self, received_bytes: int) -> None:
+        self._size_bytes += received_bytes
+        if self._size_bytes > self._request.object_bytes_max:
+            raise S3Error(S3Code.ENTITY_TOO_LARGE)
+
+    async def _make_room(self) -> int:
+        """How many bytes the buffer's page has room for, at least one; for those that follow."""
+        if self._buffer is not None and self._filled_bytes == PAGE_BYTES_MAX:
+            await self._write_full_page()
+        if self._buffer is None:
+            self._buffer = await self._acquire()
+            self._filled_bytes = 0
+        if self._room_bytes(self._buffer) == 0:
+            await self._grow()
+        return self._room_bytes(self._buffer)
+
+    def _room_bytes(self, buffer: AlignedBuffer) -> int:
+        room = buffer.size_bytes - HEADER_BYTES - ANNEX_BYTES_MAX
+        return min(PAGE_BYTES_MAX, room) - self._filled_bytes
 
     async def _write_full_page(self) -> None:
         """Hand the full buffer to a task; at most one page is being written at a time."""

@@ -242,6 +242,18 @@ class PayloadDecoder:
             raise self._wrong_length(declared)
         return pieces
 
+    def skip(self, count: int) -> None:
+        """Count payload of a body without framing that did not come through here.
+
+        Raises:
+            S3Error: As of `receive`.
+        """
+        assert self._chunked is None, "framing has to be taken off"
+        self._size_bytes += count
+        declared = self._plan.decoded_bytes
+        if declared is not None and self._size_bytes > declared:
+            raise self._wrong_length(declared)
+
     def finish(self) -> DecodedEnd:
         """What the end told; to be called once, when the wire body has ended.
 

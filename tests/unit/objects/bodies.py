@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from appliance.s3.checksums import Digests
     from tiers.page_store import PageStore
 
-__all__ = ["ListBody", "make_buffers", "make_request", "make_writer"]
+__all__ = ["DirectBody", "ListBody", "make_buffers", "make_request", "make_writer"]
 
 MIB = 1024 * 1024
 
@@ -52,6 +52,20 @@ class ListBody:
         if self._error is not None:
             raise self._error
         return b""
+
+
+class DirectBody(ListBody):
+    """The same, put where its receiver wants it."""
+
+    receives_into = True
+
+    async def receive_into(self, target: memoryview) -> int:
+        piece = await self.receive()
+        count = min(len(piece), len(target))
+        target[:count] = piece[:count]
+        if count < len(piece):
+            self._pieces.insert(0, piece[count:])
+        return count
 
 
 def make_buffers(total_bytes: int = 64 * MIB) -> RequestBuffers:

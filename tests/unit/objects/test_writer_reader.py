@@ -21,7 +21,7 @@ from hal.errors import DeviceError, MediumError
 from hal.faulty_device import Fault, FaultyDevice, OperationKind, fail_nth
 from hal.geometry import PAGE_BYTES_MAX
 from hal.records import BodyId, VolumeId
-from tests.unit.objects.bodies import ListBody, make_buffers, make_request, make_writer
+from tests.unit.objects.bodies import DirectBody, ListBody, make_buffers, make_request, make_writer
 from tests.unit.tiers.stores import make_device, make_store
 from tiers.access_recorder import AccessRecorder
 from tiers.policy import Heat
@@ -252,6 +252,41 @@ async def test_any_device_failure_while_writing_leaves_no_buffer_out(size_bytes:
         assert await read_all(reader, [written]) == payload
         return
     raise AssertionError("the write never succeeded")
+
+
+@pytest.mark.parametrize("cut", [1 << 16, 1 << 20, 5 * MIB])
+@pytest.mark.parametrize(
+    "size_bytes", [65 * 1024, 4 * MIB - 1, 4 * MIB, 4 * MIB + 1, 8 * MIB, 9 * MIB + 5]
+)
+async def test_a_body_that_is_put_into_its_pages_comes_back(size_bytes: int, cut: int) -> None:
+    store, buffers = await make_store([make_device()]), make_buffers()
+    payload = pattern(size_bytes)
+    body = DirectBody(split(payload, cut), announced=size_bytes)
+    written = await make_writer(store, buffers).write_body(
+        make_request(payload, announced=size_bytes), body
+    )
+    assert not await store.flush(written.segments)
+
+    assert len(written.body.pages) == -(-size_bytes // (4 * MIB))
+    assert outstanding(buffers) == 0
+    reader, _ = make_reader(store, buffers, [written])
+    assert await read_all(reader, [written]) == payload
+
+
+async def test_a_body_that_ends_early_within_its_pages_is_incomplete() -> None:
+    device = make_device()
+    store, buffers = await make_store([device]), make_buffers()
+    payload = pattern(9 * MIB)
+
+    with pytest.raises(S3Error) as caught:
+        await make_writer(store, buffers).write_body(
+            make_request(announced=9 * MIB + 1),
+            DirectBody(split(payload, MIB), announced=9 * MIB + 1),
+        )
+
+    assert caught.value.code is S3Code.INCOMPLETE_BODY
+    assert outstanding(buffers) == 0
+    assert device.statistics().punches >= 1
 
 
 async def test_a_small_body_in_one_piece_takes_no_buffer() -> None:
