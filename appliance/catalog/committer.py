@@ -37,6 +37,7 @@ from appliance.catalog.dialects import (
     translate,
 )
 from appliance.catalog.errors import CatalogBusy, CatalogError, CatalogFull, CatalogUnavailable
+from appliance.catalog.sqlite_statements import SqliteStatements
 from appliance.catalog.unit import JointUnit
 from hal.errors import DeviceFailed, HalError
 from hal.records import SegmentRef
@@ -485,16 +486,17 @@ def _run_jointly(
             classes.setdefault(type(unit), []).append((unit, pending))
         else:
             alone.append(pending)
+    statements = SqliteStatements(connection)
     for unit_class, pairs in classes.items():
         joined = [pending for _, pending in pairs]
-        connection.exec_driver_sql(_SAVEPOINT)
+        statements.change(_SAVEPOINT)
         try:
             results = unit_class.run_jointly(connection, [unit for unit, _ in pairs])
         except Exception as error:
             if is_transaction_lost(error):
                 raise
             # Whose fault it is shows when each is run by itself.
-            connection.exec_driver_sql(_ROLLBACK_TO)
+            statements.change(_ROLLBACK_TO)
             alone += joined
         else:
             for pending, result in zip(joined, results, strict=True):
@@ -502,7 +504,7 @@ def _run_jointly(
                     alone.append(pending)
                 else:
                     pending.take(result)
-        connection.exec_driver_sql(_RELEASE)
+        statements.change(_RELEASE)
     return alone
 
 
