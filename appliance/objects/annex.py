@@ -31,6 +31,9 @@ __all__ = ["Annex", "AnnexInvalid", "decode_annex", "encode_annex"]
 
 ANNEX_VERSION = 1
 
+# Made once: `json.dumps` would make one for each annex.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 class AnnexInvalid(Exception):
     """The bytes are not an annex that this program can read."""
@@ -96,7 +99,7 @@ def encode_annex(annex: Annex) -> bytes:
         fields["v"] = annex.versioning.value
     if annex.modified_us is not None:
         fields["m"] = annex.modified_us
-    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    text = _ENCODER.encode(fields)
     return bytes([ANNEX_VERSION]) + text.encode("utf-8", "surrogatepass")
 
 
