@@ -6,7 +6,8 @@
 Over sockets, each layer is a server of its own (`tools.bench.layered_responder`), and they take
 turns within every round, beside the bare responder, which reads a head and answers on trio's own
 streams. What counts is the CPU time of the server's process by request: a busy machine changes it
-less than a rate. A ratio is taken within a round; the median of the rounds is shown.
+less than a rate, and least what of it is spent outside of the kernel, since waking the load
+generator counts as the server's own. A ratio is taken within a round; medians are shown.
 
 In process, single functions are called in a row with what wrk and clients send. No figure here is a
 limit of any test.
@@ -88,6 +89,7 @@ def main() -> int:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Figure:
     cpu_us: float
+    user_us: float
     rate_per_s: float
 
 
@@ -106,19 +108,20 @@ def _measure_sockets(options: argparse.Namespace) -> None:
                     found[layer].append(figure)
     print(
         f"over {options.connections} connections, {options.size} bytes, {options.rounds} rounds\n\n"
-        f"{'layer':<14}{'server CPU, us':>20}{'x bare':>9}{'requests/s':>12}"
+        f"{'layer':<14}{'server CPU, us':>20}{'user, us':>10}{'x bare':>9}{'user x bare':>13}"
+        f"{'requests/s':>12}"
     )
     for layer, figures in found.items():
         cpu = [figure.cpu_us for figure in figures]
-        ratio = [
-            figure.cpu_us / bare.cpu_us
-            for figure, bare in zip(figures, found.get(BARE, figures), strict=True)
-        ]
+        pairs = list(zip(figures, found.get(BARE, figures), strict=True))
+        ratio = statistics.median(figure.cpu_us / bare.cpu_us for figure, bare in pairs)
+        user_ratio = statistics.median(figure.user_us / bare.user_us for figure, bare in pairs)
+        user = statistics.median(figure.user_us for figure in figures)
         spread = f"({min(cpu):.1f}..{max(cpu):.1f})"
         rate = statistics.median(figure.rate_per_s for figure in figures)
         print(
-            f"{layer:<14}{statistics.median(cpu):>7.1f} {spread:<14}"
-            f"{statistics.median(ratio):>7.2f}{rate:>12.0f}"
+            f"{layer:<14}{statistics.median(cpu):>7.1f} {spread:<14}{user:>8.1f}"
+            f"{ratio:>9.2f}{user_ratio:>13.2f}{rate:>12.0f}"
         )
 
 
@@ -159,7 +162,7 @@ def _load(pid: int, port: int, options: argparse.Namespace, home: Path) -> _Figu
         secret_access_key="",
         home=home,
     )
-    before_ns = _cpu_ns(pid)
+    before_ns, before_ticks = _cpu_ns(pid), _cpu_ticks(pid)
     sample = run_wrk(
         access,
         requests,
@@ -168,9 +171,14 @@ def _load(pid: int, port: int, options: argparse.Namespace, home: Path) -> _Figu
         payload_bytes=options.size,
         is_once=False,
     )
-    spent_us = (_cpu_ns(pid) - before_ns) / 1000
+    cpu_us = (_cpu_ns(pid) - before_ns) / 1000 / sample.operations
+    user, system = (
+        after - before for before, after in zip(before_ticks, _cpu_ticks(pid), strict=True)
+    )
     return _Figure(
-        cpu_us=spent_us / sample.operations, rate_per_s=sample.operations / sample.seconds
+        cpu_us=cpu_us,
+        user_us=cpu_us * user / max(user + system, 1),
+        rate_per_s=sample.operations / sample.seconds,
     )
 
 
@@ -185,6 +193,12 @@ def _cpu_ns(pid: int) -> int:
         int(path.read_text(encoding="ascii").split()[0])
         for path in Path(f"/proc/{pid}/task").glob("*/schedstat")
     )
+
+
+def _cpu_ticks(pid: int) -> tuple[int, int]:
+    """The same, user and system apart, in the kernel's coarse ticks."""
+    after_name = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return int(after_name[11]), int(after_name[12])
 
 
 async def _measure_stages(size: int) -> None:

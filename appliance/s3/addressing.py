@@ -28,6 +28,7 @@ __all__ = ["KEY_BYTES_MAX", "Address", "check_bucket_syntax", "check_key", "pars
 KEY_BYTES_MAX = 1024  # S3: the UTF-8 form of a key
 _BUCKET_CHARACTERS_MAX = 255  # S3's limit for names of the oldest kind
 _BUCKET = re.compile(rf"[A-Za-z0-9._-]{{1,{_BUCKET_CHARACTERS_MAX}}}")
+_PLAIN_BUCKET = re.compile(rb"[A-Za-z0-9._-]{1,%d}" % _BUCKET_CHARACTERS_MAX)
 _PORT = re.compile(r":[0-9]*$")
 
 
@@ -64,8 +65,7 @@ def parse_address(head: RequestHead, *, domains: Sequence[str]) -> Address:
     raw_bucket, _, raw_key = head.raw_path[1:].partition(b"/")
     if not raw_bucket and not raw_key and head.raw_path == b"/":
         return Address(bucket=None, key=None)
-    decoded = decode_percent(raw_bucket).decode("utf-8")
-    return Address(bucket=check_bucket_syntax(decoded), key=_parse_key(raw_key))
+    return Address(bucket=_parse_bucket(raw_bucket), key=_parse_key(raw_key))
 
 
 def check_bucket_syntax(name: str, *, refusal: S3Code = S3Code.INVALID_BUCKET_NAME) -> str:
@@ -92,17 +92,22 @@ def check_key(key: bytes) -> bytes:
     return key
 
 
+def _parse_bucket(raw_bucket: bytes) -> str:
+    """See `check_bucket_syntax`; nearly every bucket's name stands for itself."""
+    if _PLAIN_BUCKET.fullmatch(raw_bucket) is not None:
+        return raw_bucket.decode("ascii")
+    return check_bucket_syntax(decode_percent(raw_bucket).decode("utf-8"))
+
+
 def _parse_key(raw_key: bytes) -> bytes | None:
     return check_key(decode_percent(raw_key)) if raw_key else None
 
 
 def _find_host_bucket(head: RequestHead, domains: Sequence[str]) -> str | None:
-    hosts = head.list_header(b"host")
-    if len(hosts) > 1:
+    if b"host" in head.fields.repeated:
         raise S3Error(S3Code.INVALID_ARGUMENT, "More than one Host header was given")
-    if not hosts:
-        return None
-    return _bucket_of_host(hosts[0], tuple(domains))
+    host = head.fields.values.get(b"host")
+    return None if host is None else _bucket_of_host(host, tuple(domains))
 
 
 # A server has few names, and a bucket's clients one: bounded, of hosts that the head's grammar

@@ -42,6 +42,12 @@ _SIGNATURE_PARAMETER = b"X-Amz-Signature"
 
 # Targets of these bytes alone are canonical already, which is the case for nearly all of them.
 _PLAIN_PATH = re.compile(rb"[A-Za-z0-9\-._~/]*")
+# A presigned URL that asks for nothing besides: sorted as it is, its signature at the end.
+_PRESIGNED_QUERY = re.compile(
+    rb"(X-Amz-Algorithm=[^&]*&X-Amz-Credential=[^&]*&X-Amz-Date=[^&]*&X-Amz-Expires=[^&]*"
+    rb"&X-Amz-SignedHeaders=[^&]*)&X-Amz-Signature=[^&]*"
+)
+
 _PLAIN_TEXT = re.compile(rb"[A-Za-z0-9\-._~]*")
 
 # A target as sent is only considered where it cannot break the lines of the canonical request.
@@ -159,6 +165,9 @@ def _spellings(canonical: bytes, as_sent: bytes) -> tuple[bytes, ...]:
 def _query_as_sent(raw_query: bytes) -> bytes:
     if not raw_query:
         return b""
+    presigned = _PRESIGNED_QUERY.fullmatch(raw_query)
+    if presigned is not None:
+        return presigned[1]
     pairs = [piece.partition(b"=") for piece in raw_query.split(b"&")]
     # By name, then value: what lies between the two is the same or, without a value, empty.
     pairs.sort()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from appliance.record import record
 from appliance.s3.fields import Fields
-from appliance.s3.query import Query, find_query
+from appliance.s3.query import ClaimFields, Query, find_claim_fields, find_query
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,7 +43,9 @@ class RequestHead:
         peer_address: The address of the other end, for logs and limits only.
         fields: The headers by name; made from `headers`.
         query: The parameters; made from `raw_query`. None where it cannot be read: the router
-            refuses that, once the signature held.
+            refuses that, once the signature held. Without those of a claim where the query is one
+            and nothing else; then `claim_fields` has them.
+        claim_fields: See `query`; None for every other query.
     """
 
     method: str
@@ -54,10 +56,13 @@ class RequestHead:
     peer_address: str = ""
     fields: Fields = field(init=False, repr=False, compare=False)
     query: Query | None = field(init=False, repr=False, compare=False)
+    claim_fields: ClaimFields | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", Fields.collect(self.headers))
-        object.__setattr__(self, "query", find_query(self.raw_query))
+        claim = find_claim_fields(self.raw_query)
+        object.__setattr__(self, "claim_fields", claim)
+        object.__setattr__(self, "query", find_query(self.raw_query if claim is None else b""))
 
     def find_header(self, name: bytes) -> bytes | None:
         """The first value of a header (lower-case name), or None."""

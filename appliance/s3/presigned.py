@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from appliance.s3.canonical import QueryPairs
     from appliance.s3.messages import RequestHead
+    from appliance.s3.query import ClaimFields
 
 __all__ = [
     "EXPIRES_S_MAX",
@@ -125,7 +126,9 @@ def parse_presigned(head: RequestHead, *, region: str, now: datetime) -> Claim:
     )
 
 
-def _collect(head: RequestHead) -> dict[str, str]:
+def _collect(head: RequestHead) -> ClaimFields:
+    if head.claim_fields is not None:
+        return head.claim_fields
     query = head.query
     if query is not None and not query.repeated:
         values = query.values

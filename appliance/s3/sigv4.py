@@ -106,8 +106,8 @@ def parse_claim(head: RequestHead, *, region: str, now: datetime) -> Claim | Non
     """
     _refuse_repeated_headers(head)
     authorization = head.find_header(b"authorization")
-    is_presigned = False
-    if head.raw_query:
+    is_presigned = head.claim_fields is not None
+    if head.raw_query and not is_presigned:
         names = list_query_names(head)
         is_presigned = has_presigned_claim(names)
         if has_version_2_claim(names):

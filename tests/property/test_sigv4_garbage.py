@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
-from appliance.s3.canonical import canonical_path, canonical_query, parse_query
+from appliance.s3.addressing import parse_address
+from appliance.s3.canonical import (
+    canonical_path,
+    canonical_query,
+    iter_canonical_requests,
+    parse_query,
+)
 from appliance.s3.errors import S3Error
 from appliance.s3.messages import RequestHead
 from appliance.s3.payload import plan_payload
+from appliance.s3.query import find_query
+from appliance.s3.router import route
 from appliance.s3.sigv4 import derive_signing_key, parse_claim, verify
 from tests.unit.s3.signer import NOW, REGION, make_head, outcome_of, presign, sign
 
@@ -118,3 +126,71 @@ def test_canonical_queries_are_fixed_points(query: bytes) -> None:
     once = canonical_query(query)
 
     assert canonical_query(once) == once
+
+
+PLAIN = presign(make_head(target="/bucket/key"))
+PIECES = [
+    *PLAIN.raw_query.split(b"&"),
+    *(b"versionId=x", b"acl", b"=", b"", b"a=%ZZ", b"x-amz-acl=private", b"X-Amz-Date=1"),
+    *(b"x-amz-signature=0", b"Signature=1", b"X-Amz-SignedHeaders=host%3bdate", b"a=%00"),
+    *(b"X-Amz-Credential=%2F", b"X-Amz-Expires=0", b"X-Amz-%53ignature=1", b"%FF=1"),
+]
+
+
+def spoil(query: bytes, at: int, byte: int) -> bytes:
+    at %= len(query) + 1
+    return query[:at] + bytes([byte]) + query[at + 1 :]
+
+
+# In the wire's letters, which is what a head's grammar lets through.
+claim_queries = st.one_of(
+    st.permutations(PIECES[:6]).map(b"&".join),
+    st.lists(st.sampled_from(PIECES), min_size=1, max_size=9).map(b"&".join),
+    st.builds(spoil, st.just(PLAIN.raw_query), st.integers(0), st.integers(0x21, 0x7E)),
+    st.sampled_from(PIECES).map(lambda piece: PLAIN.raw_query + b"&" + piece),
+)
+
+
+def judge(head: RequestHead) -> tuple[object, ...]:
+    """Everything that may depend on how the query was read."""
+    seen: list[object] = []
+    for step in (
+        lambda: parse_claim(head, region=REGION, now=NOW),
+        lambda: outcome_of(head),
+        lambda: route(head, parse_address(head, domains=())),
+    ):
+        try:
+            seen.append(step())
+        except S3Error as error:
+            seen.append((error.code, error.message))
+    return tuple(seen)
+
+
+@given(query=claim_queries, method=st.sampled_from(["GET", "PUT", "HEAD"]))
+@example(query=PLAIN.raw_query, method="GET")
+def test_a_claim_read_at_once_is_the_claim_read_piece_by_piece(query: bytes, method: str) -> None:
+    at_once, by_pieces = (
+        RequestHead(method=method, raw_path=PLAIN.raw_path, raw_query=query, headers=PLAIN.headers)
+        for _ in range(2)
+    )
+    object.__setattr__(by_pieces, "claim_fields", None)
+    object.__setattr__(by_pieces, "query", find_query(query))
+
+    assert judge(at_once) == judge(by_pieces)
+
+
+def test_the_usual_presigned_query_is_read_at_once() -> None:
+    assert PLAIN.claim_fields is not None
+    assert outcome_of(PLAIN) == "verified"
+
+
+@given(query=claim_queries)
+def test_a_query_as_sent_is_sorted_by_name_then_value(query: bytes) -> None:
+    head = RequestHead(method="GET", raw_path=b"/", raw_query=query, headers=())
+    pairs = [(name, value) for name, _, value in (p.partition(b"=") for p in query.split(b"&"))]
+    kept = sorted(pair for pair in pairs if pair[0] != b"X-Amz-Signature") if query else []
+    expected = b"&".join(name + b"=" + value for name, value in kept)
+
+    first = next(iter_canonical_requests(head, signed_headers=(), payload_sha256="x"))
+
+    assert first.split(b"\n")[2] == expected
