@@ -11,6 +11,7 @@ Times are seconds of a clock that never goes back: the process' monotonic one.
 
 from __future__ import annotations
 
+import struct
 from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from tiers.heat_columns import AccessBatch
 from tiers.scan_filter import Read, ScanFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from hal.records import VolumeId
     from tiers.policy import Heat
@@ -39,9 +40,17 @@ __all__ = [
 
 DUE_COUNT = 65_536  # notes that are worth a fold before its time (TIERING 4.1)
 PENDING_MAX = 4 * DUE_COUNT
-"""6 MiB; four seconds of the most that a server reads."""
+"""Of hits, of misses and of writes: 8 MiB each; four seconds of the most that a server reads."""
 SCAN_MEMORY_S = 7 * 86_400.0
 """Within which repeated scans count where the half-life is not in seconds."""
+
+
+# A read as it is noted: page id, time, weight, bytes of the record, whether by a stranger. One call
+# that packs costs half of what five columns do that each grow by a number.
+_NOTE = struct.Struct("=qdfIB7x")
+_NOTE_BYTES = 32
+assert _NOTE.size == _NOTE_BYTES
+_pack_note = _NOTE.pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +69,18 @@ class NotedReads:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    @classmethod
+    def unpack(cls, notes: bytearray) -> NotedReads:
+        """Notes as columns."""
+        size = _NOTE_BYTES
+        reads = cls(strangers=notes[24::size])
+        with memoryview(notes) as whole:
+            reads.accesses.slots.frombytes(whole.cast("q")[0 :: size // 8].tobytes())
+            reads.accesses.times.frombytes(whole.cast("d")[1 :: size // 8].tobytes())
+            reads.accesses.weights.frombytes(whole.cast("f")[4 :: size // 4].tobytes())
+            reads.sizes.frombytes(whole.cast("I")[5 :: size // 4].tobytes())
+        return reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,22 +142,52 @@ class AccessRecorderStatistics:
     pending: int
 
 
+class _Notes:
+    """What recorder and read notes share: a note is taken in one call, for there are many.
+
+    Attributes:
+        admits: Whether a client's read of a page counts, by the hashes of both.
+        fast_volumes: Of the fast tier.
+        hits: Packed reads of pages there.
+        misses: Packed reads of all others.
+        coalesced: Reads that did not count, since the recorder was made.
+        dropped: Notes that found no room, since the recorder was made.
+        due: Set once `DUE_COUNT` notes wait.
+    """
+
+    __slots__ = (
+        "admits",
+        "coalesced",
+        "dropped",
+        "due",
+        "fast_volumes",
+        "hits",
+        "misses",
+    )
+
+    def __init__(
+        self, admits: Callable[[int, float], bool], fast_volumes: frozenset[VolumeId]
+    ) -> None:
+        self.admits = admits
+        self.fast_volumes = fast_volumes
+        self.coalesced = self.dropped = 0
+        self.begin()
+
+    def begin(self) -> None:
+        self.hits, self.misses = bytearray(), bytearray()
+        self.due = trio.Event()
+
+
 class ReadNote:
     """One GET, weighed. Told of each page whose bytes are about to be sent."""
 
-    __slots__ = ("_client", "_now", "_recorder", "is_stranger", "weight")
+    __slots__ = ("_client_hash", "_notes", "_now", "is_stranger", "weight")
 
     def __init__(  # made by `begin_read` only
-        self,
-        recorder: AccessRecorder,
-        client: str,
-        *,
-        weight: float,
-        is_stranger: bool,
-        now: float,
+        self, notes: _Notes, client: str, *, weight: float, is_stranger: bool, now: float
     ) -> None:
-        self._recorder = recorder
-        self._client = client
+        self._notes = notes
+        self._client_hash = hash(client)
         self.weight = weight
         self.is_stranger = is_stranger
         self._now = now
@@ -146,11 +197,24 @@ class ReadNote:
         weight = self.weight
         if weight <= 0.0 or read_bytes <= 0:
             return
-        if read_bytes < page.payload_bytes:
-            weight *= read_bytes / page.payload_bytes
-        self._recorder.note_page(
-            self._client, page, weight, self._now, is_stranger=self.is_stranger
-        )
+        payload_bytes = page.payload_bytes
+        if read_bytes < payload_bytes:
+            weight *= read_bytes / payload_bytes
+        page_id = page.body_id + page.page_index
+        notes, now = self._notes, self._now
+        # Hashes of two clients differ by as much as two page ids once in 10^8 windows.
+        if not notes.admits(self._client_hash ^ page_id, now):
+            notes.coalesced += 1
+            return
+        extent = page.extent
+        kept = notes.hits if extent.volume_id in notes.fast_volumes else notes.misses
+        size = len(kept)
+        if size >= PENDING_MAX * _NOTE_BYTES:
+            notes.dropped += 1
+            return
+        if size == (DUE_COUNT - 1) * _NOTE_BYTES:
+            notes.due.set()
+        kept += _pack_note(page_id, now, weight, extent.length_bytes, self.is_stranger)
 
 
 class AccessRecorder:
@@ -163,31 +227,26 @@ class AccessRecorder:
     """
 
     def __init__(self, heat: Heat, *, fast_volumes: Collection[VolumeId], room_bytes: int) -> None:
-        self._fast_volumes = frozenset(fast_volumes)
         self._scans = ScanFilter(
             heat.sequential, room_bytes=room_bytes, half_life_s=heat.half_life_s or SCAN_MEMORY_S
         )
         self._coalescer = Coalescer(heat.coalesce_s)
-        self._due = trio.Event()
+        self._notes = _Notes(self._coalescer.admits, frozenset(fast_volumes))
         self._taken = {"hits": 0, "misses": 0, "writes": 0}
-        self._coalesced = self._dropped = 0
-        self._begin()
-
-    def _begin(self) -> None:
-        self._hits, self._misses, self._writes = NotedReads(), NotedReads(), NotedWrites()
-        self._pending = self._lost_writes = 0
+        self._writes = NotedWrites()
+        self._lost_writes = 0
 
     def statistics(self) -> AccessRecorderStatistics:
         """Counts."""
         taken = self._taken
         return AccessRecorderStatistics(
-            hits=taken["hits"] + len(self._hits),
-            misses=taken["misses"] + len(self._misses),
+            hits=taken["hits"] + len(self._notes.hits) // _NOTE_BYTES,
+            misses=taken["misses"] + len(self._notes.misses) // _NOTE_BYTES,
             writes=taken["writes"] + len(self._writes),
-            coalesced=self._coalesced,
-            dropped=self._dropped,
+            coalesced=self._notes.coalesced,
+            dropped=self._notes.dropped,
             sequential=self._scans.statistics().sequential,
-            pending=self._pending,
+            pending=self._count_reads() + len(self._writes),
         )
 
     def follow(self, heat: Heat, *, room_bytes: int) -> None:
@@ -195,7 +254,7 @@ class AccessRecorder:
         self._scans.follow(
             heat.sequential, room_bytes=room_bytes, half_life_s=heat.half_life_s or SCAN_MEMORY_S
         )
-        self._coalescer.window_s = heat.coalesce_s
+        self._coalescer.follow(heat.coalesce_s)
 
     def begin_read(
         self, *, client: str, name: bytes, offset: int, length: int, now: float
@@ -212,66 +271,44 @@ class AccessRecorder:
         read = Read(client=client, name=name, offset=offset, length=length)
         is_stranger = not self._scans.knows(client)
         weight = self._scans.weigh(read, now=now)
-        return ReadNote(self, client, weight=weight, is_stranger=is_stranger, now=now)
-
-    def note_page(
-        self, client: str, page: StoredPage, weight: float, now: float, *, is_stranger: bool
-    ) -> None:
-        """Note a read of a page; `ReadNote.note` knows the weight."""
-        page_id = page.body_id + page.page_index
-        if not self._coalescer.admits(hash((client, page_id)), now):
-            self._coalesced += 1
-            return
-        if self._pending >= PENDING_MAX:
-            self._dropped += 1
-            return
-        self._pending += 1
-        if self._pending == DUE_COUNT:
-            self._due.set()
-        extent = page.extent
-        reads = self._hits if extent.volume_id in self._fast_volumes else self._misses
-        accesses = reads.accesses
-        accesses.slots.append(page_id)
-        accesses.weights.append(weight)
-        accesses.times.append(now)
-        reads.sizes.append(extent.length_bytes)
-        reads.strangers.append(is_stranger)
+        return ReadNote(self._notes, client, weight=weight, is_stranger=is_stranger, now=now)
 
     def note_write(self, pages: Sequence[StoredPage], now: float) -> None:
         """Note that a commit has made pages true; where they lie, they say."""
-        writes = self._writes
+        writes, notes = self._writes, self._notes
         for page in pages:
-            if self._pending >= PENDING_MAX:
-                self._dropped += 1
+            if len(writes) >= PENDING_MAX:
+                notes.dropped += 1
                 self._lost_writes += 1
                 continue
-            self._pending += 1
             writes.pages.append(page.body_id + page.page_index)
             writes.sizes.append(page.extent.length_bytes)
             writes.times.append(now)
-            writes.on_fast.append(page.extent.volume_id in self._fast_volumes)
-        if self._pending >= DUE_COUNT:
-            self._due.set()
+            writes.on_fast.append(page.extent.volume_id in notes.fast_volumes)
+        if len(writes) >= DUE_COUNT:
+            notes.due.set()
+
+    def _count_reads(self) -> int:
+        return (len(self._notes.hits) + len(self._notes.misses)) // _NOTE_BYTES
 
     def take(self) -> NotedAccesses:
         """All that was noted; the taker's from now on."""
         taken = NotedAccesses(
-            hits=self._hits,
-            misses=self._misses,
+            hits=NotedReads.unpack(self._notes.hits),
+            misses=NotedReads.unpack(self._notes.misses),
             writes=self._writes,
             lost_writes=self._lost_writes,
         )
         for name, noted in (
-            ("hits", self._hits),
-            ("misses", self._misses),
-            ("writes", self._writes),
+            ("hits", taken.hits),
+            ("misses", taken.misses),
+            ("writes", taken.writes),
         ):
             self._taken[name] += len(noted)
-        self._begin()
-        if self._due.is_set():
-            self._due = trio.Event()
+        self._writes, self._lost_writes = NotedWrites(), 0
+        self._notes.begin()
         return taken
 
     async def wait_due(self) -> None:
         """Return once so many notes wait that a fold is worth its while."""
-        await self._due.wait()
+        await self._notes.due.wait()

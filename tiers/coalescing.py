@@ -16,16 +16,23 @@ class Coalescer:
         entries_max: Of keys at a time.
     """
 
+    __slots__ = ("_current", "_former", "_half_max", "_turns_at", "_window_s")
+
     def __init__(self, window_s: float, *, entries_max: int = ENTRIES_MAX) -> None:
-        self.window_s = window_s
-        self._entries_max = entries_max
+        self._window_s = window_s
+        self._half_max = entries_max // 2
         # Two halves that take turns: the former goes as a whole when all of it is old.
         self._current: dict[int, float] = {}
         self._former: dict[int, float] = {}
-        self._began = 0.0
+        self._turns_at = window_s
 
     def __len__(self) -> int:
         return len(self._current) + len(self._former)
+
+    def follow(self, window_s: float) -> None:
+        """Admit a key once in another window from now on."""
+        self._turns_at += window_s - self._window_s
+        self._window_s = window_s
 
     def admits(self, key: int, now: float) -> bool:
         """Whether a key counts now.
@@ -34,13 +41,15 @@ class Coalescer:
             key: A hash; two keys in a window are the same once in 10^8 windows.
             now: Seconds that never go back.
         """
-        if now - self._began >= self.window_s or len(self._current) * 2 >= self._entries_max:
-            self._former, self._current = self._current, {}
-            self._began = now
-        last = self._current.get(key)
-        if last is None:
+        current = self._current
+        if now >= self._turns_at or len(current) >= self._half_max:
+            self._former = current
+            self._current = current = {}
+            self._turns_at = now + self._window_s
+        last = current.get(key)
+        if last is None and self._former:
             last = self._former.get(key)
-        if last is not None and now - last < self.window_s:
+        if last is not None and now - last < self._window_s:
             return False
-        self._current[key] = now
+        current[key] = now
         return True

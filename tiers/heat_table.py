@@ -179,9 +179,10 @@ class HeatTable:
         start = 0
         for number, count in parts:
             chunk = self._chunks[number]
-            for row in range(start, start + count):
-                chunk[slot_numbers[row]] = level_numbers[row]
-            start += count
+            end = start + count
+            for slot, level in zip(slot_numbers[start:end], level_numbers[start:end], strict=True):
+                chunk[slot] = level
+            start = end
         self._changed.update(number for number, _ in parts)
         return order, levels
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from random import Random
+from typing import TYPE_CHECKING
 
 import trio
 from hypothesis import given, strategies as st
@@ -14,6 +15,9 @@ from tiers.access_recorder import DUE_COUNT, PENDING_MAX, AccessRecorder
 from tiers.coalescing import Coalescer
 from tiers.policy import Heat, Sequential
 from tiers.records import StoredPage
+
+if TYPE_CHECKING:
+    import pytest
 
 SSD, HDD = VolumeId(1), VolumeId(2)
 MIB = 1 << 20
@@ -122,15 +126,28 @@ def test_what_nobody_takes_is_bounded_and_counted() -> None:
     pages = [page_of(index) for index in range(1000)]
     for start in range(0, PENDING_MAX + 2000, 1000):
         recorder.note_write(pages, float(start))
-    read(recorder, page_of(5))
 
     statistics = recorder.statistics()
     assert statistics.pending == PENDING_MAX
     assert statistics.writes == PENDING_MAX
     taken = recorder.take()
     assert len(taken.writes) == PENDING_MAX
-    assert statistics.dropped == taken.lost_writes + 1
+    assert statistics.dropped == taken.lost_writes
     assert recorder.take().lost_writes == 0
+
+
+def test_reads_that_nobody_takes_are_bounded_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiers.access_recorder.PENDING_MAX", 10)
+    recorder = make_recorder(Heat(sequential=Sequential(weight=1.0)))
+    for number in range(13):
+        read(recorder, page_of(number), now=float(number))
+        read(recorder, page_of(number, volume=HDD), client="b", now=float(number))
+
+    assert (recorder.statistics().pending, recorder.statistics().dropped) == (20, 6)
+    taken = recorder.take()
+    assert [len(taken.hits), len(taken.misses)] == [10, 10]
+    assert list(taken.misses.accesses.slots) == [BODY + number for number in range(10)]
+    assert recorder.statistics().hits == 10
 
 
 async def test_who_takes_waits_until_it_is_worth_it() -> None:
