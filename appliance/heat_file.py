@@ -184,7 +184,7 @@ class HeatFiles:
         return HeatChunk(
             number=number,
             unit=table.unit,
-            scale=self._shift(table.scale, table.unit, 1),
+            scale=self._shift(table.scale_of(number), table.unit, 1),
             written_at=at + base_s,
             written_us=self._clock.now_us(),
             levels=levels,

@@ -37,6 +37,7 @@ LOWEST_PRIORITY = -1e6
 BUCKETS_PER_HALF_LIFE = 16  # 4.4 % of heat: finer than any hysteresis, coarse enough to be few
 
 _NO_BUCKET = 2**31 - 1
+_COLDEST = -(2**30)  # of pages without any heat, wherever the axis begins
 _QUEUE_ROWS_MIN = 256
 _QUEUE_ROWS_MAX = 16_384  # of 10^7 rows they are found in a hundredth of a second
 _QUEUE_SHARE = 64  # of the rows are queued at once
@@ -67,6 +68,9 @@ class CutLine:
         self._order: list[int] = []  # heap of bucket numbers, each with or without rows by now
         self._total_units = 0
         self._total_count = 0
+        # What a priority of 0 is on the axis of the buckets, which never moves. An epoch moves by
+        # 16,384 half-lives at a time: the axis lasts for four thousand of them.
+        self._origin = 0
         # Every row in a bucket below the frontier has an entry (bucket, turn, row) in the queue
         # that names its bucket; other entries are void or beyond it.
         self._queue: list[tuple[int, int, int]] = []
@@ -95,14 +99,31 @@ class CutLine:
         """Have room for so many rows; the new ones are in no bucket."""
         self._bucket_of.extend([_NO_BUCKET] * (rows - len(self._bucket_of)))
 
+    def move_on(self, half_lives: int) -> None:
+        """Let every priority be lower by as much from now on; rows stay where they are."""
+        self._origin += half_lives * BUCKETS_PER_HALF_LIFE
+
+    def _bucket_at(self, priority: float) -> int:
+        if priority <= LOWEST_PRIORITY:
+            return _COLDEST
+        return math.floor(priority * BUCKETS_PER_HALF_LIFE) + self._origin
+
+    def _priority_at(self, bucket: int) -> float:
+        if bucket == _COLDEST:
+            return LOWEST_PRIORITY
+        return (bucket - self._origin) / BUCKETS_PER_HALF_LIFE
+
     def holds(self, row: int) -> bool:
         """Whether the row is in a bucket."""
         return self._bucket_of[row] != _NO_BUCKET
 
     def enter(self, row: int, priority: float, units: int) -> None:
         """Put a row where its priority belongs, wherever it was before."""
-        priority = max(priority, LOWEST_PRIORITY)
-        bucket = math.floor(priority * BUCKETS_PER_HALF_LIFE)
+        # As `_bucket_at` does; this is done several times with every access of a simulation.
+        if priority > LOWEST_PRIORITY:
+            bucket = math.floor(priority * BUCKETS_PER_HALF_LIFE) + self._origin
+        else:
+            bucket = _COLDEST
         before = self._bucket_of[row]
         if before == bucket:
             return
@@ -119,11 +140,13 @@ class CutLine:
 
         Args:
             rows: int64.
-            priorities: float64, no infinities.
+            priorities: float64, no infinities; at most `LOWEST_PRIORITY` for no heat.
             units: Their sizes, int64.
         """
         scaled = pc.multiply(pc.max_element_wise(priorities, LOWEST_PRIORITY), _PER_HALF_LIFE)
-        buckets = pc.cast(pc.floor(scaled), pa.int32())
+        placed = pc.add(pc.floor(scaled), float(self._origin))
+        is_coldest = pc.less_equal(priorities, LOWEST_PRIORITY)
+        buckets = pc.cast(pc.if_else(is_coldest, float(_COLDEST), placed), pa.int32())
         befores = pc.take(_view(self._bucket_of), rows)
         is_moved = pc.not_equal(buckets, befores)
         rows, units = pc.filter(rows, is_moved), pc.filter(units, is_moved)
@@ -186,7 +209,7 @@ class CutLine:
         """The lower end of the lowest bucket with rows; -inf where there are none."""
         while self._order and self._order[0] not in self._counts:
             heapq.heappop(self._order)
-        return self._order[0] / BUCKETS_PER_HALF_LIFE if self._order else -math.inf
+        return self._priority_at(self._order[0]) if self._order else -math.inf
 
     def find_cut(self, wanted_units: int) -> float:
         """The lower end of the bucket that the last of the `wanted_units` coldest units are in.
@@ -205,11 +228,11 @@ class CutLine:
                 left -= self._units[bucket]
                 if left <= 0:
                     break
-        return bucket / BUCKETS_PER_HALF_LIFE
+        return self._priority_at(bucket)
 
     def percentile_of(self, priority: float) -> float:
         """Share of the rows, 0 to 1, in lower buckets than a row of that priority is in."""
-        bucket = math.floor(max(priority, LOWEST_PRIORITY) * BUCKETS_PER_HALF_LIFE)
+        bucket = self._bucket_at(priority)
         below = sum(count for number, count in self._counts.items() if number < bucket)
         return below / self._total_count if self._total_count else 0.0
 

@@ -27,7 +27,8 @@ from tiers.decisions import (
     judge_promotion,
     order_drain,
 )
-from tiers.fast_tier import BALANCED, FastTier
+from tiers.fast_tier import FastTier
+from tiers.heat_scales import BALANCED
 from tiers.heat_table import HeatTable, HeatUnit
 from tiers.temperature import HeatScale
 

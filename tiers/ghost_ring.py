@@ -11,7 +11,7 @@ from array import array
 from dataclasses import dataclass
 from typing import Literal
 
-from tiers.heat_columns import shift_column
+from tiers.level_column import LevelColumn
 from tiers.page_index import NO_PAGE, NO_ROW, PageIndex
 from tiers.page_times import pack_time, unpack_time
 from tiers.temperature import NEVER, add_access
@@ -75,7 +75,8 @@ class GhostRing:
         self._ghosts_max = ghosts_max
         self._pages = array("q", [NO_PAGE])  # row 0 is the chain's ends
         self._units = array(size_code, [0])
-        self._shorts = array("I", [NEVER])
+        self._shorts = LevelColumn()
+        self._shorts.append(NEVER)
         self._demoted = array("I", [0])
         self._marks = array("B", [0])
         self._newer = array("I", [0])  # from the oldest on; of free rows, the next free one
@@ -152,8 +153,8 @@ class GhostRing:
         marks = self._marks[row]
         if marks & _TOUCHES_MAX < _TOUCHES_MAX:
             self._marks[row] = marks + 1
-        level = add_access(self._shorts[row], position=position, weight=weight, lot=lot)
-        self._shorts[row] = level
+        level = add_access(self._shorts.read(row), position=position, weight=weight, lot=lot)
+        self._shorts.write(row, level)
         self._unlink(row)
         self._link(row)
         return self._read(row, now)
@@ -171,7 +172,7 @@ class GhostRing:
         row = self._take_row()
         self._pages[row] = page
         self._units[row] = units
-        self._shorts[row] = ghost.short_level
+        self._shorts.write(row, ghost.short_level)
         self._demoted[row] = pack_time(ghost.demoted_at)
         self._marks[row] = min(ghost.touches, _TOUCHES_MAX) + _UNREAD * ghost.left_unread
         self._link(row)
@@ -187,7 +188,11 @@ class GhostRing:
 
     def shift(self, shift: int) -> None:
         """Bring the levels to another scale; `shift` is `HeatScale.shift_to`'s."""
-        shift_column(self._shorts, shift)
+        self._shorts.shift(shift)
+
+    def settle(self, rows_max: int) -> None:
+        """See `LevelColumn.settle`."""
+        self._shorts.settle(rows_max)
 
     def _forget_oldest(self) -> None:
         while self._total > self._units_max or self._count > self._ghosts_max:
@@ -198,7 +203,7 @@ class GhostRing:
         marks = self._marks[row]
         return Ghost(
             touches=marks & _TOUCHES_MAX,
-            short_level=self._shorts[row],
+            short_level=self._shorts.read(row),
             demoted_at=unpack_time(self._demoted[row], now),
             left_unread=marks >= _UNREAD,
         )

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from tiers.heat_columns import AccessBatch
 from tiers.heat_table import HeatUnit
-from tiers.temperature import HeatScale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,9 +102,10 @@ class HeatTime:
             half_life = heat.half_life_s or LONG_TURNS * turn_of(self._fast)
             now = self._in(unit)
             self._fast.advance(self.now)
-            self._fast.change_unit(unit, HeatScale(epoch=now, half_life=half_life), now)
+            self._fast.change_unit(unit, half_life, now)
         elif heat.half_life_s is not None and heat.half_life_s != table.scale.half_life:
-            self._fast.rescale(HeatScale(epoch=self.now, half_life=heat.half_life_s))
+            self._fast.advance(self.now)
+            self._fast.change_half_life(heat.half_life_s)
         self._turn = 0.0
 
     def _follow_turn(self) -> None:
@@ -113,7 +113,7 @@ class HeatTime:
         if self._turn and abs(turn - self._turn) <= TURN_CHANGE_MIN * self._turn:
             return
         self._turn = turn
-        self._fast.rescale(HeatScale(epoch=self.now, half_life=LONG_TURNS * turn))
+        self._fast.change_half_life(LONG_TURNS * turn)
 
     def _in(self, unit: HeatUnit) -> float:
         return float(self._reads) if unit is HeatUnit.READS else self.seconds

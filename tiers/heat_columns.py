@@ -33,6 +33,7 @@ __all__ = [
     "decode_column",
     "round_levels",
     "shift_column",
+    "shift_levels",
     "sum_accesses",
     "values_of",
     "view_column",
@@ -190,10 +191,16 @@ def shift_column(column: array[int] | memoryview, shift: int) -> None:
     """Brings a whole column to another scale; `shift` is `HeatScale.shift_to`'s."""
     view = memoryview(column)
     for start, chunk in _iter_chunks(column):
-        moved = pc.add(pc.cast(chunk, pa.int64()), pa.scalar(_bound_shift(shift), pa.int64()))
-        bounded = pc.min_element_wise(pc.max_element_wise(moved, LEVEL_MIN), LEVEL_MAX)
-        levels = pc.if_else(pc.equal(chunk, NEVER), NEVER, bounded)
-        view[start : start + len(chunk)] = values_of(pc.cast(levels, pa.uint32()), "I")
+        view[start : start + len(chunk)] = values_of(shift_levels(chunk, shift), "I")
+
+
+def shift_levels(stored: Column, shift: int) -> Column:
+    """Stored levels, uint32, on another scale; see `shift_level`."""
+    moved = pc.add(pc.cast(stored, pa.int64()), pa.scalar(_bound_shift(shift), pa.int64()))
+    bounded = pc.min_element_wise(pc.max_element_wise(moved, LEVEL_MIN), LEVEL_MAX)
+    levels = pc.if_else(pc.equal(stored, NEVER), NEVER, bounded)
+    shifted: Column = pc.cast(levels, pa.uint32())
+    return shifted
 
 
 def _bound_shift(shift: int) -> int:

@@ -29,11 +29,22 @@ from tiers.heat_columns import (
     combine_columns,
     round_levels,
     shift_column,
+    shift_levels,
     sum_accesses,
     values_of,
     view_column,
 )
-from tiers.temperature import LEVEL_MAX, LEVEL_MIN, NEVER, HeatScale, add_access, encode_level
+from tiers.temperature import (
+    LAZY_SHIFT_MAX,
+    LEVEL_BITS,
+    LEVEL_MAX,
+    LEVEL_MIN,
+    NEVER,
+    HeatScale,
+    add_access,
+    encode_level,
+    shift_level,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -102,6 +113,8 @@ class HeatTable:
         self._columns: dict[int, Column] = {}  # the same memory, as Arrow sees it
         self._numbers: Column | None = None  # of the chunks, ascending; made when asked for
         self._changed: set[int] = set()
+        # Chunks that are stored on an older scale, and what to add to their levels.
+        self._behind: dict[int, int] = {}
         self._folded = 0
         self._dropped = 0
 
@@ -121,8 +134,13 @@ class HeatTable:
 
     def level(self, page: int) -> int:
         """The stored level of a page, `NEVER` where it has none."""
-        chunk = self._chunks.get(page >> CHUNK_BITS)
-        return NEVER if chunk is None else chunk[page & _SLOT_MASK]
+        number = page >> CHUNK_BITS
+        chunk = self._chunks.get(number)
+        if chunk is None:
+            return NEVER
+        if not self._behind:
+            return chunk[page & _SLOT_MASK]
+        return shift_level(chunk[page & _SLOT_MASK], self._behind.get(number, 0))
 
     def add(self, page: int, weight: float, time: float) -> bool:
         """Add one access; whether there was heat of the page before.
@@ -136,13 +154,15 @@ class HeatTable:
         chunk = self._chunks.get(number)
         if chunk is None:
             chunk = self._make_chunk(number)
-        before = chunk[slot]
-        chunk[slot] = add_access(
+        shift = self._behind.get(number, 0) if self._behind else 0
+        before = shift_level(chunk[slot], shift)
+        level = add_access(
             before,
             position=self._scale.position(time),
             weight=weight,
             lot=self._lots.random(),
         )
+        chunk[slot] = shift_level(level, -shift)
         self._changed.add(number)
         self._folded += 1
         return before != NEVER
@@ -175,7 +195,8 @@ class HeatTable:
         slots = pc.bit_wise_and(pc.take(touched, order), pa.scalar(_SLOT_MASK, pa.int64()))
         olds = self._take(slots, parts)
         levels = round_levels(combine_columns(olds, pc.take(news, order)), self._lots.randbytes)
-        slot_numbers, level_numbers = values_of(slots, "q"), values_of(levels, "I")
+        stored = self._to_stored(levels, parts) if self._behind else levels
+        slot_numbers, level_numbers = values_of(slots, "q"), values_of(stored, "I")
         start = 0
         for number, count in parts:
             chunk = self._chunks[number]
@@ -246,9 +267,21 @@ class HeatTable:
             if column is None:
                 found.append(pa.repeat(pa.scalar(NEVER, pa.uint32()), count))
             else:
-                found.append(
-                    pc.call_function("take", [column, slots.slice(start, count)], _IN_BOUNDS)
-                )
+                taken = pc.call_function("take", [column, slots.slice(start, count)], _IN_BOUNDS)
+                shift = self._behind.get(number, 0)
+                found.append(shift_levels(taken, shift) if shift else taken)
+            start += count
+        joined: Column = pa.concat_arrays(found)
+        return joined
+
+    def _to_stored(self, levels: Column, parts: Iterable[tuple[int, int]]) -> Column:
+        """Levels of now as the chunks that `parts` names store them."""
+        found: list[Column] = []
+        start = 0
+        for number, count in parts:
+            shift = self._behind.get(number, 0)
+            part = levels.slice(start, count)
+            found.append(shift_levels(part, -shift) if shift else part)
             start += count
         joined: Column = pa.concat_arrays(found)
         return joined
@@ -256,15 +289,36 @@ class HeatTable:
     def rescale(self, target: HeatScale, now: float) -> None:
         """Change half-life, epoch or both; every heat at `now` stays as it is.
 
+        Nothing is shifted here, unless by more than half the range: chunks are brought to the scale
+        by `settle`, and until then by whoever looks at them.
+
         Args:
             target: The scale from now on, in the same unit.
             now: In that unit.
         """
         shift = self._scale.shift_to(target, now)
-        for chunk in self._chunks.values():
-            _shift_chunk(chunk, shift)
         self._scale = target
         self._changed.update(self._chunks)
+        if not shift:
+            return
+        for number in self._chunks:
+            self._behind[number] = self._behind.get(number, 0) + shift
+        if max(map(abs, self._behind.values()), default=0) > LAZY_SHIFT_MAX:
+            self.settle(len(self._behind))
+
+    def settle(self, chunks_max: int) -> None:
+        """Store up to so many more chunks on the scale of now; a millisecond or two each."""
+        for _ in range(min(chunks_max, len(self._behind))):
+            number, shift = self._behind.popitem()
+            _shift_chunk(self._chunks[number], shift)
+            self._changed.add(number)
+
+    def scale_of(self, number: int) -> HeatScale:
+        """The scale on which a chunk's levels are stored."""
+        half_lives = self._behind.get(number, 0) / (1 << LEVEL_BITS)
+        scale = self._scale
+        epoch = scale.epoch + half_lives * scale.half_life
+        return HeatScale(epoch=epoch, half_life=scale.half_life)
 
     def change_unit(self, unit: HeatUnit, target: HeatScale, *, before: float, now: float) -> None:
         """Count in another unit from now on; every heat of now stays as it is.
@@ -286,10 +340,13 @@ class HeatTable:
         """Drop the chunks in which nothing is warm any more; their numbers."""
         warm = encode_level(self._scale.position(now) - COLD_HALF_LIVES, 0.0)
         dropped = [
-            number for number, column in self._columns.items() if pc.max(column).as_py() < warm
+            number
+            for number, column in self._columns.items()
+            if shift_level(pc.max(column).as_py(), self._behind.get(number, 0)) < warm
         ]
         for number in dropped:
             del self._chunks[number], self._columns[number]
+            self._behind.pop(number, None)
             self._changed.discard(number)
             self._numbers = None
         self._dropped += len(dropped)
@@ -311,7 +368,10 @@ class HeatTable:
         return sorted(self._chunks)
 
     def find_chunk(self, number: int) -> memoryview | None:
-        """The levels of a chunk, format `I`, as they are; they go on changing."""
+        """The levels of a chunk, format `I`, as they are stored; they go on changing.
+
+        See `scale_of`.
+        """
         return self._chunks.get(number)
 
     def put_chunk(self, number: int, levels: memoryview, scale: HeatScale, now: float) -> None:
@@ -327,6 +387,7 @@ class HeatTable:
         shift = scale.shift_to(self._scale, now)
         if shift:
             _shift_chunk(levels, shift)
+        self._behind.pop(number, None)
         self._enter(number, levels)
 
     def _make_chunk(self, number: int) -> memoryview:

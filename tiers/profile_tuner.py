@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tiers.decisions import Action
 from tiers.engine import HeatClock, TieringEngine
-from tiers.fast_tier import BALANCED
+from tiers.heat_scales import BALANCED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -106,7 +106,8 @@ class Residency:
         if not self.is_loaded:
             least_bytes = max(self._fast.total_bytes // BREAKER_SHARE, 1)
             self.breaker = Breaker(half_life_s=DAY_S, least_bytes=least_bytes)
-            self._fast.replan()
+            for _ in self._fast.iter_replan():
+                await trio.lowlevel.checkpoint()
         self.is_loaded = True
 
     async def _load_written(self) -> None:

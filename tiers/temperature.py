@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 __all__ = [
+    "LAZY_SHIFT_MAX",
     "LEVEL_BITS",
     "LEVEL_MAX",
     "LEVEL_MIN",
@@ -55,6 +56,9 @@ LEVEL_MIN = 1
 LEVEL_MAX = 2**32 - 1
 POSITION_REBASE = 16_384.0
 """Half-lives after the epoch at which to move the epoch: half of the range above it is left."""
+
+LAZY_SHIFT_MAX = 24_576 << LEVEL_BITS
+"""Levels of now fit the range of a scale so far off; farther off is a clock that jumped."""
 
 _STEP = 1 << LEVEL_BITS
 # 2^-d of a difference this large is below half a step of the larger level.

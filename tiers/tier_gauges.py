@@ -16,10 +16,10 @@ import math
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from tiers.fast_tier import UNIT_BYTES
 from tiers.plan_records import TierState
 from tiers.policy import Promote
 from tiers.promotions import find_entry, find_low_mark
+from tiers.residents import UNIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,9 +11,11 @@ from hypothesis import given, settings, strategies as st
 
 from tiers.cut_line import BUCKETS_PER_HALF_LIFE
 from tiers.decisions import priority_of
-from tiers.fast_tier import SHORT_SHARE, UNIT_BYTES, FastTier
+from tiers.fast_tier import FastTier
 from tiers.heat_columns import AccessBatch
+from tiers.heat_scales import SHORT_SHARE
 from tiers.heat_table import HeatTable
+from tiers.residents import UNIT_BYTES
 from tiers.temperature import HeatScale, combine_levels
 
 HALF_LIFE = 1000.0

@@ -6,7 +6,7 @@ from random import Random
 
 from tiers.decisions import Action, Reason
 from tiers.engine import HeatClock, Move, TieringEngine
-from tiers.fast_tier import BALANCED
+from tiers.heat_scales import BALANCED
 from tiers.policy import Demote, Promote, Thresholds
 from tiers.profile_tuner import CANDIDATES, ProfileTuner
 from tiers.runs import RunPage, iter_runs

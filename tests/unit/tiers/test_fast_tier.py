@@ -8,10 +8,11 @@ from random import Random
 import pytest
 
 from tiers.copy_log import DAY_S, CopyLog
-from tiers.fast_tier import UNIT_BYTES, FastTier
+from tiers.fast_tier import FastTier
 from tiers.ghost_ring import Ghost, GhostRing
 from tiers.heat_columns import AccessBatch
 from tiers.heat_table import HeatTable, HeatUnit
+from tiers.residents import UNIT_BYTES
 from tiers.temperature import NEVER, HeatScale
 
 NOW = 1_795_000_000.0
@@ -114,7 +115,7 @@ def test_a_change_of_half_life_keeps_the_order_of_pages() -> None:
     tier.replan()
     before = [tier.priority_of(page) for page in range(200)]
 
-    tier.rescale(HeatScale(epoch=2000.0, half_life=3000.0))
+    tier.change_half_life(3000.0)
 
     after = [tier.priority_of(page) for page in range(200)]
     moved = next(
@@ -137,7 +138,7 @@ def test_counting_in_reads_from_now_on_keeps_priorities() -> None:
         tier.note_read(page, 1.0 + page)
     before = [tier.priority_of(page) - tier.priority_of(0) for page in range(3)]
 
-    tier.change_unit(HeatUnit.READS, HeatScale(epoch=0.0, half_life=640.0), 77.0)
+    tier.change_unit(HeatUnit.READS, 640.0, 77.0)
 
     assert [tier.priority_of(page) - tier.priority_of(0) for page in range(3)] == pytest.approx(
         before, abs=0.001

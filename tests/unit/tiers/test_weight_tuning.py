@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tiers.access_recorder import NotedReads
-from tiers.fast_tier import BALANCED, FastTier
+from tiers.fast_tier import FastTier
+from tiers.heat_scales import BALANCED
 from tiers.heat_table import HeatTable, HeatUnit
 from tiers.policy import Demote, Promote, Thresholds
 from tiers.simulator.lots import EvenLots
@@ -59,7 +60,7 @@ def test_nothing_is_tuned_under_a_half_life_in_seconds_or_without_rules(fast: Fa
     tuned: list[bool] = []
     for promote, unit in ((None, None), (UP, None), (UP, HeatUnit.SECONDS)):
         if unit is not None:
-            fast.change_unit(unit, HeatScale(epoch=0.0, half_life=3600.0), 0.0)
+            fast.change_unit(unit, 3600.0, 0.0)
         tuning.follow(promote, DOWN, pages=400.0)
         tuned.append(tuning.tuner is not None)
     assert tuned == [False, True, False]
