@@ -118,6 +118,10 @@ move-bench: $(VENV)/.dev ## how fast pages sink beside fio on the same disk (DIR
 tier-bench: $(VENV)/.dev ## what the default policy gains over LRU and S3-FIFO (TRACES=folder for recorded ones)
 	$(BIN)/python -m tools.bench_tiering $(if $(TRACES),--traces $(TRACES))
 
+.PHONY: heat-bench
+heat-bench: $(VENV)/.dev ## what heat costs, on synthetic heat, beside the goals; 2 GB of memory (PAGES=100000000)
+	$(BIN)/python -m tools.bench_heat $(if $(PAGES),--pages $(PAGES))
+
 .PHONY: plan-bench
 plan-bench: $(VENV)/.dev ## what a plan and an explanation cost, beside the goals (OBJECTS=20000)
 	$(BIN)/python -m tools.bench_plan $(if $(OBJECTS),--objects $(OBJECTS))

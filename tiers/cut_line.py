@@ -141,7 +141,7 @@ class CutLine:
         Args:
             rows: int64.
             priorities: float64, no infinities; at most `LOWEST_PRIORITY` for no heat.
-            units: Their sizes, int64.
+            units: Their sizes, unsigned.
         """
         scaled = pc.multiply(pc.max_element_wise(priorities, LOWEST_PRIORITY), _PER_HALF_LIFE)
         placed = pc.add(pc.floor(scaled), float(self._origin))
@@ -149,7 +149,9 @@ class CutLine:
         buckets = pc.cast(pc.if_else(is_coldest, float(_COLDEST), placed), pa.int32())
         befores = pc.take(_view(self._bucket_of), rows)
         is_moved = pc.not_equal(buckets, befores)
-        rows, units = pc.filter(rows, is_moved), pc.filter(units, is_moved)
+        rows, units = pc.filter(rows, is_moved), pc.cast(pc.filter(units, is_moved), pa.int64())
+        if not len(rows):
+            return
         buckets, befores = pc.filter(buckets, is_moved), pc.filter(befores, is_moved)
         for bucket, count, size in _sum_units(befores, units):
             if bucket != _NO_BUCKET:

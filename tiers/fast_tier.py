@@ -18,7 +18,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tiers.copy_log import CopyLog
@@ -27,11 +26,10 @@ from tiers.decisions import MOVES_PER_DAY_MAX, PromotionFacts
 from tiers.ghost_ring import Ghost, GhostRing
 from tiers.heat_columns import combine_columns, round_levels, sum_accesses
 from tiers.heat_scales import BALANCED, HeatScales
-from tiers.heat_table import GATHER_ROWS
 from tiers.level_column import SETTLED_ROWS
 from tiers.page_index import NO_PAGE, NO_ROW
 from tiers.priority_columns import join_priorities, join_priority
-from tiers.residents import UNIT_BYTES, Departure, Flag, Resident, Residents
+from tiers.residents import RANGE_ROWS, UNIT_BYTES, Departure, Flag, Resident, Residents
 from tiers.temperature import LEVEL_BITS, NEVER, add_access
 
 if TYPE_CHECKING:
@@ -472,14 +470,20 @@ class FastTier:
             yield
 
     def _place_range(self, first: int, end: int) -> None:
-        for start in range(first, end, GATHER_ROWS):
-            rows, pages = self._rows.list_present(start, min(start + GATHER_ROWS, end))
-            if len(rows):
-                self._place_many(rows, self._rows.shorts.take(rows), self.heat.gather(pages))
+        for start in range(first, end, RANGE_ROWS):
+            found = self._rows.list_range(start, min(start + RANGE_ROWS, end))
+            if len(found.rows):
+                longs = self.heat.gather(found.pages)
+                self._enter_many(found.rows, found.shorts, longs, found.units)
 
     def _place_many(self, rows: Column, shorts: Column, longs: Column) -> None:
         """Enter rows by their levels; those that are away stay out of the line."""
-        units = self._rows.units_of(rows)
+        if self._rows.in_flight_bytes or self._rows.held_bytes:
+            is_in = self._rows.leave_out_away(rows)
+            rows, shorts, longs = (pc.filter(column, is_in) for column in (rows, shorts, longs))
+        self._enter_many(rows, shorts, longs, self._rows.units_of(rows))
+
+    def _enter_many(self, rows: Column, shorts: Column, longs: Column, units: Column) -> None:
         priorities = join_priorities(
             shorts,
             longs,
@@ -487,11 +491,7 @@ class FastTier:
             units=units,
             unit_bytes=UNIT_BYTES,
         )
-        if self._rows.in_flight_bytes or self._rows.held_bytes:
-            is_in = self._rows.leave_out_away(rows)
-            rows, units = pc.filter(rows, is_in), pc.filter(units, is_in)
-            priorities = pc.filter(priorities, is_in)
-        self.cut_line.enter_many(rows, priorities, pc.cast(units, pa.int64()))
+        self.cut_line.enter_many(rows, priorities, units)
 
     def _set_away(self, row: int, flag: int, *, is_set: bool) -> None:
         was_away, is_away = self._rows.set_away(row, flag, is_set=is_set)

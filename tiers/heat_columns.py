@@ -54,6 +54,7 @@ class Column(Protocol):
 
     offset: int
     null_count: int
+    type: object
 
     def __len__(self) -> int: ...
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from tiers.heat_columns import shift_column, shift_levels, values_of, view_column
@@ -65,6 +66,13 @@ class LevelColumn:
             is_behind = pc.greater_equal(rows, self._settled)
             levels = pc.if_else(is_behind, shift_levels(levels, self._shift), levels)
         return levels
+
+    def take_range(self, first: int, end: int) -> Column:
+        """The levels of the rows from `first` to before `end`; nothing copied as a rule."""
+        levels = view_column(self._stored).slice(first, end - first)
+        if end <= self._settled:
+            return levels
+        return self.take(pa.array(range(first, end), pa.int64()))
 
     def put(self, rows: Column, levels: Column) -> None:
         """Let rows, int64, have other levels, uint32."""

@@ -14,10 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tiers.decisions import (
-    DISK_BYTES_PER_S,
     PAGE_BYTES,
-    RECORD_BYTES,
-    SEEK_S,
     seconds_saved_per_byte,
 )
 from tiers.heat_columns import NO_HEAT, decode_column
@@ -81,8 +78,15 @@ def join_priorities(
     high = pc.max_element_wise(recent, lasting)
     gap = pc.abs(pc.subtract(recent, lasting))
     heat = pc.add(high, pc.log2(pc.add(1.0, pc.power(2.0, pc.negate(gap)))))
-    sizes = pc.multiply(pc.cast(units, pa.float64()), float(unit_bytes))
-    sizes = pc.min_element_wise(pc.max_element_wise(sizes, float(RECORD_BYTES)), float(PAGE_BYTES))
-    saved = pc.divide(pc.add(SEEK_S, pc.divide(sizes, DISK_BYTES_PER_S)), sizes)
-    priorities: Column = pc.add(heat, pc.log2(saved))
+    # A longer record is as good as one of a full page.
+    bounded = pc.min_element_wise(units, pa.scalar(PAGE_BYTES // unit_bytes, units.type))
+    priorities: Column = pc.add(heat, pc.take(_saved_by_units(unit_bytes), bounded))
     return priorities
+
+
+@lru_cache(maxsize=4)
+def _saved_by_units(unit_bytes: int) -> Column:
+    """What a record of so many units saves, as a logarithm, by their number."""
+    count = PAGE_BYTES // unit_bytes + 1
+    saved: Column = pa.array([_saved_log(units * unit_bytes) for units in range(count)])
+    return saved

@@ -22,10 +22,20 @@ from tiers.page_times import pack_time, unpack_time
 if TYPE_CHECKING:
     from tiers.heat_columns import Column
 
-__all__ = ["UNIT_BYTES", "Departure", "Flag", "Resident", "Residents"]
+__all__ = [
+    "RANGE_ROWS",
+    "UNIT_BYTES",
+    "Departure",
+    "Flag",
+    "Resident",
+    "Residents",
+    "RowRange",
+]
 
 UNIT_BYTES = 4096
 """Records are multiples of it, and sizes are kept in it."""
+RANGE_ROWS = 1 << 16
+"""Looked at in one go: what is made of them stays in the processor's cache."""
 _NO_FREE_ROW = 0  # in the chain of free rows, which count from 1
 
 
@@ -36,6 +46,7 @@ class Flag:
     AWAY = IN_FLIGHT | HELD
 
 
+_NUMBERS: Column = pa.array(range(RANGE_ROWS), pa.int64())
 _READ_MASK = pa.scalar(Flag.WAS_READ, pa.uint8())
 _AWAY_MASK = pa.scalar(Flag.AWAY, pa.uint8())
 
@@ -71,6 +82,22 @@ class Departure(NamedTuple):
     size_bytes: int
     was_read: bool
     left_unread: bool
+
+
+class RowRange(NamedTuple):
+    """Rows one behind the other.
+
+    Attributes:
+        rows: Their numbers, int64.
+        pages: int64.
+        shorts: Levels on the short scale, uint32.
+        units: Sizes, unsigned.
+    """
+
+    rows: Column
+    pages: Column
+    shorts: Column
+    units: Column
 
 
 class Residents:
@@ -233,14 +260,25 @@ class Residents:
         for row in values_of(pc.filter(rows, pc.equal(seen, 0)), "q"):
             flags[row] |= Flag.WAS_READ
 
-    def list_present(self, first: int, end: int) -> tuple[Column, Column]:
-        """The rows of a range that have a page which is not away, int64, and these pages."""
-        rows: Column = pa.array(range(first, end), pa.int64())
-        pages = pc.take(_view(self.pages, pa.int64()), rows)
-        flags = pc.take(_view(self.flags, pa.uint8()), rows)
+    def list_range(self, first: int, end: int) -> RowRange:
+        """The rows of a range that have a page which is not away.
+
+        Args:
+            first: Of at most `RANGE_ROWS` rows.
+            end: The row behind the last one.
+        """
+        count = end - first
+        pages = _view(self.pages, pa.int64()).slice(first, count)
+        flags = _view(self.flags, pa.uint8()).slice(first, count)
+        rows: Column = pc.add(_NUMBERS.slice(0, count), pa.scalar(first, pa.int64()))
+        shorts = self.shorts.take_range(first, end)
+        units = _view(self.units, self._unit_kind).slice(first, count)
         is_away = pc.not_equal(pc.bit_wise_and(flags, _AWAY_MASK), 0)
         is_here = pc.and_not(pc.not_equal(pages, NO_PAGE), is_away)
-        return pc.filter(rows, is_here), pc.filter(pages, is_here)
+        columns: list[Column] = [rows, pages, shorts, units]
+        if not pc.all(is_here).as_py():
+            columns = [pc.filter(column, is_here) for column in columns]
+        return RowRange(*columns)
 
     def leave_out_away(self, rows: Column) -> Column:
         """A mask of the rows whose page is not away."""

@@ -32,7 +32,7 @@ from tiers.heat_columns import AccessBatch
 from tiers.heat_table import CHUNK_BITS, HeatTable, make_chunk
 from tiers.policy import default_policy
 from tiers.records import StoredPage
-from tiers.temperature import LEVEL_ZERO, HeatScale
+from tiers.temperature import LEVEL_ZERO, POSITION_REBASE, HeatScale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def main() -> None:
     tier = _make_tier(table, options.pages, random)
     hit = _measure_hits(tier, options.pages, options.batches, random)
     print(f"with what is known of a resident: {noted + hit} us")
-    _measure_tier(tier)
+    _measure_tier(tier, options.pages)
     trio.run(_measure_files, table)
 
 
@@ -168,10 +168,13 @@ def _measure_fold(table: HeatTable, pages: int, batches: int, random: Random) ->
 
 def _measure_table(table: HeatTable, pages: int) -> None:
     scale = table.scale
+    moved = HeatScale(epoch=scale.epoch + HALF_LIFE_S, half_life=HALF_LIFE_S)
     with _measured() as took:
-        table.rescale(HeatScale(epoch=scale.epoch, half_life=2 * HALF_LIFE_S), 40 * HALF_LIFE_S)
-    print(f"change of half-life of {pages:,} levels: {took.cpu_s:.2f} s, {took.wall_s:.2f} s real")
+        table.rescale(moved, 40 * HALF_LIFE_S)
+        table.settle(-(-pages >> CHUNK_BITS))
+    print(f"another epoch for {pages:,} levels: {took.cpu_s:.2f} s, {took.wall_s:.2f} s real")
     table.rescale(scale, 40 * HALF_LIFE_S)
+    table.settle(-(-pages >> CHUNK_BITS))
     with _measured() as took:
         table.drop_cold(40 * HALF_LIFE_S)
     print(f"search for cold chunks: {took.cpu_s:.2f} s; memory {_resident_mb():,.0f} MB")
@@ -217,13 +220,25 @@ def _measure_hits(tier: FastTier, pages: int, batches: int, random: Random) -> _
     return _Cost.of(costs)
 
 
-def _measure_tier(tier: FastTier) -> None:
+def _measure_tier(tier: FastTier, pages: int) -> None:
+    slices: list[float] = []
     with _measured() as took:
-        tier.replan()
+        began = time.process_time()
+        for _ in tier.iter_replan():
+            slices.append(time.process_time() - began)
+            began = time.process_time()
     print(
-        f"replan of {len(tier):,} residents: {took.cpu_s:.2f} s, {took.wall_s:.2f} s real"
-        " (goal 5 s for 10^8 pages)"
+        f"replan of {pages:,} pages, {len(tier):,} of them resident: {took.cpu_s:.2f} s,"
+        f" {took.wall_s:.2f} s real (goal 5 s for 10^8 pages);"
+        f" {took.cpu_s / len(tier) * 1e9:.0f} ns a resident, in slices of"
+        f" {max(slices, default=0.0) * 1e3:.1f} ms at most (goal 20 ms)"
     )
+    with _measured() as took:
+        tier.change_half_life(2 * HALF_LIFE_S)
+    print(f"another half-life: {took.cpu_s * 1e3:.2f} ms")
+    with _measured() as took:
+        tier.advance(41 * HALF_LIFE_S + POSITION_REBASE * HALF_LIFE_S)
+    print(f"an epoch that moves on: {took.cpu_s * 1e3:.1f} ms (goal 20 ms), the rest later")
     with _measured() as took:
         coldest = [page for page, _ in zip(tier.iter_coldest(), range(10_000), strict=False)]
     print(f"the {len(coldest):,} coldest: {took.cpu_s:.3f} s")
