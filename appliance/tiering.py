@@ -16,12 +16,14 @@ import trio
 from appliance.admin.state import TieringDesk
 from appliance.catalog.move_ledger import SqlMoveLedger
 from appliance.heat_file import HeatFiles
+from hal.geometry import RECORD_BYTES_MAX
 from tiers.decisions import Action
 from tiers.fast_tier import FastTier
 from tiers.heat_clock import LONG_TURNS, PAGE_BYTES_GUESSED, HeatTime
 from tiers.heat_table import HeatTable, HeatUnit
 from tiers.migrator import Migrator, MigratorParts
-from tiers.mover import Mover
+from tiers.move_work import TASKS
+from tiers.mover import TRANSFERS_MAX, Mover
 from tiers.plan_desk import PlanDesk, Policies
 from tiers.temperature import HeatScale
 from tiers.throttle import MoveThrottle
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Tiering", "make_mover"]
 
+BUFFERS_SHARE = 4  # of the page buffers moves hold a quarter at most: requests want them as well
+BATCHES_MAX = (
+    sum(TASKS.values()) + 1
+)  # those of the migrator's lines, and one that empties a volume
 PLAN_ID_BYTES = 6  # unlike any other that a day sees
 MOVE_GAUGES = (
     "in_flight_pages",
@@ -92,10 +98,13 @@ def make_mover(
         on_suspect: Told of bad records; must not block or raise.
         throttle: Asked before every transfer; None lets all of them begin at once.
     """
+    buffers = core.buffers.large
+    held_max = buffers.statistics().total_bytes // BUFFERS_SHARE
     return Mover(
         core.store,
         SqlMoveLedger(core.catalog),
-        buffers=core.buffers.large,
+        buffers=buffers,
+        transfers_max=min(max(held_max // (BATCHES_MAX * RECORD_BYTES_MAX), 1), TRANSFERS_MAX),
         tier_order=tier_order,
         now_us=core.clock.now_us,
         throttle=throttle,

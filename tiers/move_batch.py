@@ -20,7 +20,7 @@ from tiers.errors import LedgerRefused, LedgerUnavailable
 from tiers.move_copier import BatchCopier
 from tiers.move_items import BatchLog, MoveItem, ask_to_read, for_each, measure, read_records
 from tiers.move_plan import Obstacle, Work
-from tiers.move_report import MoveOutcome
+from tiers.move_report import MoveOutcome, Stage
 from tiers.record_copy import iter_adjacent
 from tiers.scrub_records import Condition
 
@@ -154,7 +154,10 @@ class MoveBatch:
         # From here on a commit may name the new records: without an answer nobody touches them.
         self._log.unnamed -= named
         try:
-            with trio.move_on_after(COMMIT_S_MAX, shield=True):
+            with (
+                self._tools.timing(Stage.FLIP),
+                trio.move_on_after(COMMIT_S_MAX, shield=True),
+            ):
                 held = await self._tools.ledger.flip(flips, at_us=self._tools.now_us())
         except LedgerRefused:
             self._log.unnamed |= named

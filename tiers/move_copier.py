@@ -7,6 +7,7 @@ until a flip names them.
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,6 +16,7 @@ from hal.errors import DeviceFailed, HalError
 from tiers.decisions import Action
 from tiers.move_items import ask_to_read, for_each, measure, read_records
 from tiers.move_plan import Obstacle
+from tiers.move_report import Stage
 from tiers.record_copy import Copyable, is_copyable, iter_adjacent, write_records
 from tiers.scrub_records import Condition
 
@@ -49,20 +51,27 @@ class BatchCopier:
 
         The others are in the log.
         """
-        placed = await self._place(items)
-        written: list[MoveItem] = []
-        await for_each(
-            list(iter_adjacent(placed, place_of=_destination)),
-            lambda group: self._transfer(group, written),
-            at_once=self._tools.transfers_max,
-        )
-        durable = await self._flush(sorted(written, key=_destination))
-        good: list[MoveItem] = []
-        await for_each(
-            list(iter_adjacent(durable, place_of=_destination)),
-            lambda group: self._read_back(group, good),
-            at_once=self._tools.transfers_max,
-        )
+        tools = self._tools
+        with tools.timing(Stage.PLACE):
+            placed = await self._place(items)
+        turn = tools.targets.take_turn(item.destination.volume_id for item in placed)
+        async with AsyncExitStack() as stack:
+            with tools.timing(Stage.TURN):
+                await stack.enter_async_context(turn)
+            written: list[MoveItem] = []
+            await for_each(
+                list(iter_adjacent(placed, place_of=_destination)),
+                lambda group: self._transfer(group, written),
+                at_once=tools.transfers_max,
+            )
+            with tools.timing(Stage.FLUSH):
+                durable = await self._flush(sorted(written, key=_destination))
+            good: list[MoveItem] = []
+            await for_each(
+                list(iter_adjacent(durable, place_of=_destination)),
+                lambda group: self._read_back(group, good),
+                at_once=tools.transfers_max,
+            )
         return good
 
     async def _place(self, items: Sequence[MoveItem]) -> list[MoveItem]:
@@ -112,18 +121,23 @@ class BatchCopier:
             for item in group:
                 self._log.fail(item, Obstacle.TARGET, failure)
             return
-        await ask_to_read(self._tools, group, _source)
+        tools = self._tools
         length = measure(group, _destination)
-        await self._tools.throttle.spend(target.volume_id, write_bytes=length)
-        with await self._tools.buffers.acquire(length) as buffer:
+        with tools.timing(Stage.PACE):
+            await ask_to_read(tools, group, _source)
+            await tools.throttle.spend(target.volume_id, write_bytes=length)
+            buffer = await tools.buffers.acquire(length)
+        with buffer:
             good: list[MoveItem] = []
-            for part in iter_adjacent(group, place_of=_source):
-                start = part[0].destination.offset - target.offset
-                good += await self._read(part, buffer.view[start:])
-            for run in iter_adjacent(good, place_of=_destination):
-                start = run[0].destination.offset - target.offset
-                if await self._write(run, buffer.view[start:]):
-                    written += run
+            with tools.timing(Stage.READ):
+                for part in iter_adjacent(group, place_of=_source):
+                    start = part[0].destination.offset - target.offset
+                    good += await self._read(part, buffer.view[start:])
+            with tools.timing(Stage.WRITE):
+                for run in iter_adjacent(good, place_of=_destination):
+                    start = run[0].destination.offset - target.offset
+                    if await self._write(run, buffer.view[start:]):
+                        written += run
 
     async def _read(self, items: Sequence[MoveItem], target: memoryview) -> list[MoveItem]:
         """Read adjacent records; those that are good, the others fail and are suspects."""
@@ -184,10 +198,14 @@ class BatchCopier:
 
     async def _read_back(self, group: Sequence[MoveItem], good: list[MoveItem]) -> None:
         """Compare what the device holds now with the catalog."""
-        await ask_to_read(self._tools, group, _destination)
-        with await self._tools.buffers.acquire(measure(group, _destination)) as buffer:
+        tools = self._tools
+        with tools.timing(Stage.PACE):
+            await ask_to_read(tools, group, _destination)
+            buffer = await tools.buffers.acquire(measure(group, _destination))
+        with buffer:
             try:
-                verdicts = await read_records(self._tools, group, _destination, buffer.view)
+                with tools.timing(Stage.READ_BACK):
+                    verdicts = await read_records(tools, group, _destination, buffer.view)
             except HalError as error:
                 self._fail_target(group, Obstacle.READ_BACK, error)
                 return

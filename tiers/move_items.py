@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -10,12 +11,12 @@ import trio
 
 from hal.errors import DeviceFailed, HalError
 from hal.volume_format import load_superblock
-from tiers.move_report import MoveOutcome
+from tiers.move_report import MoveOutcome, Stage
 from tiers.record_copy import Copyable, check_records
 from tiers.scrub_records import Condition
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from hal.buffers import BufferPool
     from hal.records import Extent, VolumeId
@@ -65,6 +66,16 @@ class BatchTools:
     transfers_max: int
     now_us: Callable[[], int]
     on_suspect: Callable[[StoredPage], None]
+    seconds: dict[Stage, float] = field(default_factory=lambda: dict.fromkeys(Stage, 0.0))
+
+    @contextmanager
+    def timing(self, stage: Stage) -> Iterator[None]:
+        """Count how long what happens within takes, of each task for itself."""
+        began = trio.current_time()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += trio.current_time() - began
 
 
 @dataclass(slots=True, eq=False)

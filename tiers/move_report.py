@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from tiers.move_plan import Obstacle
     from tiers.move_records import MoveOrder, PageFlip
 
-__all__ = ["BatchReport", "MoveOutcome", "MoverStatistics", "ParkedVolume"]
+__all__ = ["BatchReport", "MoveOutcome", "MoverStatistics", "ParkedVolume", "Stage"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,25 @@ class BatchReport:
         return sum(outcome.copied_bytes for outcome in self.outcomes)
 
 
+class Stage(enum.StrEnum):
+    """What the time of moves goes to."""
+
+    PLACE = "place"
+    """Finding room for the new records."""
+    TURN = "turn"
+    """Waiting for a disk with an arm that another batch has."""
+    PACE = "pace"
+    """Waiting for what the budget allows, and for memory."""
+    READ = "read"
+    """Reading and verifying what is moved."""
+    WRITE = "write"
+    FLUSH = "flush"
+    READ_BACK = "read back"
+    """Reading and verifying what was written."""
+    FLIP = "flip"
+    """The commits that name the new places."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoverStatistics:
     """Counts since start; from `pages_under_way` on as of this moment.
@@ -105,6 +125,7 @@ class MoverStatistics:
         unknown_bytes: Records of which nobody could say whether a commit names them; those that
             none names are swept after the next start.
         obstacles: Orders that came to nothing, by why.
+        stage_seconds: What the time went to, transfers that overlap counted each.
         suspension: Why all moves are suspended; empty while they are not.
     """
 
@@ -116,6 +137,7 @@ class MoverStatistics:
     obstacles: Mapping[Obstacle, int] = field(default_factory=dict)
     batches: int = 0
     batch_seconds: float = 0.0
+    stage_seconds: Mapping[Stage, float] = field(default_factory=dict)
     pages_under_way: int = 0
     parked: tuple[ParkedVolume, ...] = ()
     suspension: str = ""

@@ -8,6 +8,7 @@ then and comes back by itself.
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,7 +18,7 @@ from hal.records import WriteStream
 from tiers.placement import VolumeRoom, rank_volumes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from hal.records import Extent, VolumeId
     from tiers.move_plan import TierMap
@@ -48,6 +49,22 @@ class MoveTargets:
         self._runs: dict[VolumeId, trio.Lock] = {
             volume.volume_id: trio.Lock() for volume in store.volumes
         }
+        # A disk with an arm writes a run in one piece and reads it back in one piece: two batches
+        # in turns are faster there than both at once (TIERING 4.5).
+        self._turns: dict[VolumeId, trio.Lock] = {
+            volume.volume_id: trio.Lock() for volume in store.volumes if volume.facts.rotational
+        }
+
+    @asynccontextmanager
+    async def take_turn(self, volume_ids: Iterable[VolumeId]) -> AsyncIterator[None]:
+        """Have the volumes that have an arm for a batch's transfers alone, until it is left.
+
+        Waited for in the order of their ids, so that two batches never wait for each other.
+        """
+        async with AsyncExitStack() as stack:
+            for volume_id in sorted(set(volume_ids) & self._turns.keys()):
+                await stack.enter_async_context(self._turns[volume_id])
+            yield
 
     def tier_of(self, volume_id: VolumeId) -> str:
         """The tier of a volume; empty for one that is not open."""

@@ -1,8 +1,9 @@
 """Has orders carried out: two lines of the migrator's own, then the runs of plans.
 
-One task a line, so that a long drain and a promotion do not wait for each other; the mover runs any
-number of batches at once. Orders of plans come when the sinking line is empty, in the plan's order.
-A pause ends between two batches.
+Tasks of its own for each line, so that a long drain and a promotion do not wait for each other; two
+for what sinks, so that one batch is flushed, looked up and committed while another one is copied.
+Orders of plans come when the sinking line is empty, in the plan's order: two of its runs go on at
+once where both lead from one tier to the same other. A pause ends between two batches.
 
 Nothing here decides. What came of each order is told to `on_done`; of orders whose outcome nobody
 knows, because the catalog could not be asked, `on_unsure` is told.
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
     from tiers.mover import Mover
     from tiers.plan_records import MoveRun
 
-__all__ = ["BATCH_PAGES_MAX", "MoveWork"]
+__all__ = ["BATCH_PAGES_MAX", "TASKS", "MoveWork"]
 
 BATCH_PAGES_MAX = 1024
 """Flips of one transaction: some 30 ms of the catalog, which PUTs wait for as well."""
 RISE_BATCH_BYTES = 16 << 20
 """Promotions go in small batches: each is worth most at once."""
+TASKS = {Line.RISE: 1, Line.SINK: 2}
+"""Batches of a line at once; each holds as many records in memory as the mover has transfers."""
 QUEUE_BYTES_MAX = 1 << 30
 QUEUE_PAGES_MAX = 16_384
 RETRY_S = 5.0  # while the catalog cannot be asked, or everything is suspended
@@ -119,6 +122,7 @@ class MoveWork:
         self._in_flight_pages = 0
         self._in_flight_bytes = 0
         self._plans: dict[str, _Plan] = {}
+        self._hops: Counter[tuple[str, str]] = Counter()  # of the plans' runs under way
         self._may_move = trio.Event()
         self._may_move.set()
         self._wake = {line: trio.Event() for line in Line}
@@ -220,8 +224,9 @@ class MoveWork:
     async def run(self) -> None:
         """Carry orders out until cancelled."""
         async with trio.open_nursery() as nursery:
-            for line in Line:
-                nursery.start_soon(self._run_line, line)
+            for line, count in TASKS.items():
+                for _ in range(count):
+                    nursery.start_soon(self._run_line, line)
 
     async def _run_line(self, line: Line) -> None:
         while True:
@@ -233,7 +238,9 @@ class MoveWork:
             elif line is Line.SINK and (found := self._next_run()) is not None:
                 await self._carry_out_run(*found)
             else:
-                self._wake[line] = trio.Event()
+                # One event for all tasks of the line: nobody waits for one that was replaced.
+                if self._wake[line].is_set():
+                    self._wake[line] = trio.Event()
                 await self._wake[line].wait()
 
     async def _carry_out(self, moves: Sequence[QueuedMove]) -> None:
@@ -247,11 +254,25 @@ class MoveWork:
     def _next_run(self) -> tuple[_Plan, MoveRun] | None:
         for plan in self._plans.values():
             if plan.runs:
+                hop = plan.runs[0].source_tier, plan.runs[0].target_tier
+                if self._hops.keys() - {hop}:
+                    # What rises may need the room that what sinks leaves.
+                    return None
                 plan.is_begun = True
+                self._hops[hop] += 1
                 return plan, plan.runs.popleft()
         return None
 
     async def _carry_out_run(self, plan: _Plan, run: MoveRun) -> None:
+        hop = run.source_tier, run.target_tier
+        try:
+            await self._carry_out_batches(plan, run)
+        finally:
+            self._hops[hop] -= 1
+            self._hops += Counter()  # without those that are done
+            self._wake[Line.SINK].set()
+
+    async def _carry_out_batches(self, plan: _Plan, run: MoveRun) -> None:
         for start in range(0, len(run.orders), BATCH_PAGES_MAX):
             await self._may_move.wait()
             orders = run.orders[start : start + BATCH_PAGES_MAX]

@@ -196,6 +196,7 @@ class Mover:
             obstacles=dict(self._obstacles),
             batches=self._batches,
             batch_seconds=self._batch_seconds,
+            stage_seconds=dict(self._tools.seconds),
             pages_under_way=len(self._under_way),
             parked=self._list_parked(),
             suspension=self._suspension,

@@ -10,8 +10,9 @@ target can take is bounded by one write and one read of it; and by two reads whe
 the same disk. That bound is measured as well, by fio with the same mix of reads and writes.
 
 Rounds of all alternate; printed are medians and two ratios: to fio's sequential write (issue 4: at
-least 0.80), and to the bound. Without fio the writer is one of our own with the same block size,
-and there is no bound.
+least 0.80), and to the bound; then what the batches' time went to, transfers that overlap counted
+each. As many batches run at once as in a server. Without fio the writer is one of our own with the
+same block size, and there is no bound.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,7 +48,9 @@ from hal.records import BodyId, VolumeId
 from hal.volume import Volume
 from tenants.records import QuotaLimits
 from tiers.decisions import Action
+from tiers.move_queue import Line
 from tiers.move_records import MoveEntry, MoveOrder
+from tiers.move_work import TASKS
 from tiers.mover import TRANSFERS_MAX, Mover
 from tiers.page_store import PageStore, RecordIdentity
 
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
 
     from appliance.catalog.records import Bucket
     from appliance.catalog.unit import Connection
+    from tiers.move_report import Stage
     from tiers.records import StoredPage
 
 RUN_BYTES = 64 * 1024 * 1024
@@ -87,7 +92,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--round-mib", type=int, default=1024)
     parser.add_argument("--page-kib", type=int, default=PAGE_BYTES_MAX // 1024)
-    parser.add_argument("--batches", type=int, default=2, help="batches at the same time")
+    parser.add_argument(
+        "--batches", type=int, default=TASKS[Line.SINK], help="batches at the same time"
+    )
     parser.add_argument("--transfers", type=int, default=TRANSFERS_MAX, help="of each batch")
     given = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="thermocline-moves-", dir=given.directory))
@@ -119,13 +126,14 @@ def measure(options: Options) -> None:
     raw: list[float] = []
     bounds: list[float] = []
     moved: list[float] = []
+    stages: Counter[Stage] = Counter()
     for number in range(options.rounds):
         place = options.directory / f"round-{number}"
         place.mkdir()
         raw.append(write_raw(place, options.round_bytes, fio))
         if fio is not None:
             bounds.append(find_bound(place, options, fio))
-        moved.append(trio.run(measure_moves, place, options))
+        moved.append(trio.run(measure_moves, place, options, stages))
         shutil.rmtree(place)
         found = f"writer {raw[-1] / 1e9:.2f} GB/s, moves {moved[-1] / 1e9:.2f} GB/s"
         found += f", bound {bounds[-1] / 1e9:.2f} GB/s" if bounds else ""
@@ -138,6 +146,9 @@ def measure(options: Options) -> None:
         share = bound / statistics.median(raw)
         print(f"        the disk allows {bound / 1e9:.2f} GB/s, {share:.2f} of the writer;")
         print(f"        moves are {moves / bound:.2f} of what it allows")
+    total = sum(stages.values())
+    shares = ", ".join(f"{stage.value} {seconds / total:.0%}" for stage, seconds in stages.items())
+    print(f"time of moves: {shares}")
 
 
 def find_bound(place: Path, options: Options, fio: str) -> float:
@@ -186,8 +197,14 @@ def write_raw(place: Path, size_bytes: int, fio: str | None) -> float:
     return found["write"]
 
 
-async def measure_moves(place: Path, options: Options) -> float:
-    """Bytes a second that sink from one volume to the other, commits included."""
+async def measure_moves(place: Path, options: Options, stages: Counter[Stage]) -> float:
+    """Bytes a second that sink from one volume to the other, commits included.
+
+    Args:
+        place: On the disk to measure.
+        options: What to move.
+        stages: What the time went to is added here.
+    """
     url = f"sqlite:///{place}/catalog.db"
     schema.upgrade(url)
     source = place if options.source is None else options.source
@@ -203,7 +220,7 @@ async def measure_moves(place: Path, options: Options) -> float:
         async with trio.open_nursery() as nursery:
             await nursery.start(catalog.run)
             pages = await fill(store, catalog, options)
-            seconds = await sink(store, catalog, pages, options)
+            seconds = await sink(store, catalog, pages, options, stages)
             nursery.cancel_scope.cancel()
     finally:
         await catalog.aclose()
@@ -294,7 +311,11 @@ def put(connection: Connection, *, bucket: Bucket, page: StoredPage) -> None:
 
 
 async def sink(
-    store: PageStore, catalog: Catalog, pages: Sequence[StoredPage], options: Options
+    store: PageStore,
+    catalog: Catalog,
+    pages: Sequence[StoredPage],
+    options: Options,
+    stages: Counter[Stage],
 ) -> float:
     """Seconds until all pages lie below, in runs."""
     mover = Mover(
@@ -326,6 +347,7 @@ async def sink(
     async with trio.open_nursery() as nursery:
         for _ in range(options.batches):
             nursery.start_soon(work)
+    stages.update(mover.statistics().stage_seconds)
     return time.perf_counter() - began
 
 
