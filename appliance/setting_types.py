@@ -30,6 +30,11 @@ __all__ = [
 
 PORT_MAX = 65_535
 KEEP_FREE_PERCENT_MAX = 50.0  # above it, the volume would mostly hold nothing
+KEEP_FREE_AUTO_PERCENT = 4.0
+"""Below the 5 % that a tier's `keep_free_space` leaves: a small SSD reaches its marks before it is
+full, and so is drained instead of taking nothing."""
+KEEP_FREE_AUTO_LEAST = 32 << 20  # what a file system may want to punch holes and remove files
+KEEP_FREE_AUTO_MOST = 1 << 30  # from 25 GiB on no purpose needs more
 
 _Word = TypeVar("_Word")
 
@@ -58,21 +63,37 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepFree:
-    """Room of a volume that is never written to: `size_bytes`, or `percent` where that is set."""
+    """Room of a volume that is never written to.
+
+    Attributes:
+        size_bytes: That many, where neither of the others is set.
+        percent: Of the volume.
+        is_auto: By the volume's size: see `KEEP_FREE_AUTO_PERCENT`.
+    """
 
     size_bytes: int = 0
     percent: float | None = None
+    is_auto: bool = False
 
     def resolve_bytes(self, total_bytes: int) -> int:
         """How much that is of a volume of `total_bytes`, rounded up."""
+        if self.is_auto:
+            share = _share_bytes(total_bytes, KEEP_FREE_AUTO_PERCENT)
+            return min(max(share, KEEP_FREE_AUTO_LEAST), KEEP_FREE_AUTO_MOST)
         if self.percent is None:
             return self.size_bytes
-        return -(-total_bytes * round(self.percent * 1_000) // 100_000)
+        return _share_bytes(total_bytes, self.percent)
 
     def __str__(self) -> str:
+        if self.is_auto:
+            return "auto"
         if self.percent is None:
             return format_size_exact(self.size_bytes)
         return f"{self.percent:g}%"
+
+
+def _share_bytes(total_bytes: int, percent: float) -> int:
+    return -(-total_bytes * round(percent * 1_000) // 100_000)  # rounded up
 
 
 def parse_address(text: str) -> Address:
@@ -130,6 +151,8 @@ def _read_keep_free(value: object) -> object:
         return KeepFree(size_bytes=value)
     if not isinstance(value, str):
         return value
+    if value.strip() == "auto":
+        return KeepFree(is_auto=True)
     if not value.rstrip().endswith("%"):
         return KeepFree(size_bytes=parse_size(value))
     percent = float(value.rstrip()[:-1])
@@ -148,7 +171,7 @@ PathText = Annotated[Path, BeforeValidator(_read_path)]
 """A path."""
 
 KeepFreeText = Annotated[InstanceOf[KeepFree], BeforeValidator(_read_keep_free)]
-"""A size, or a percentage of the volume."""
+"""A size, a percentage of the volume, or `auto`."""
 
 Words = Annotated[tuple[_Word, ...], BeforeValidator(_split_words)]
 """A list, or one word; with commas in the environment."""

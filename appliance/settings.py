@@ -60,7 +60,7 @@ _URL_SCHEMES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 _KIB = 1_024
 _MIB = 1_024 * _KIB
 _GIB = 1_024 * _MIB
-_KEEP_FREE = KeepFree(size_bytes=_GIB)
+_KEEP_FREE = KeepFree(is_auto=True)
 
 
 def _check_domain(value: object) -> object:
@@ -245,7 +245,11 @@ class VolumeSettings:
         bool, Field(description="Open it although the file system refuses direct I/O.")
     ] = False
     keep_free: Annotated[
-        KeepFreeText, Field(description='Room never written to: "1GiB", or "5%" of the volume.')
+        KeepFreeText,
+        Field(
+            description='Room never written to: "1GiB", or "5%" of the volume; "auto" is 4%, '
+            "32MiB to 1GiB."
+        ),
     ] = _KEEP_FREE
 
 

@@ -125,6 +125,7 @@ class TierState:
         arriving_bytes: Of what is in flight to it.
         cut: Priority of the coldest page that stays; -inf where nothing leaves.
         write_budget_left_bytes: What moves may still write today; None for no limit.
+        keep_free_bytes: That its volumes never write to, whatever the marks say.
         takes_writes: False where it has no volume or none that can be written to.
     """
 
@@ -136,6 +137,7 @@ class TierState:
     arriving_bytes: int = 0
     cut: float = -math.inf
     write_budget_left_bytes: int | None = None
+    keep_free_bytes: int = 0
     takes_writes: bool = True
 
     @property

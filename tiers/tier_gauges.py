@@ -202,6 +202,9 @@ class TierGauges:
             arriving_bytes=arriving_bytes,
             cut=self._find_cut(policy, arriving_bytes) if is_fast else -math.inf,
             write_budget_left_bytes=left,
+            keep_free_bytes=sum(
+                volume.keep_free_bytes for volume in self._store.volumes if volume.tier == name
+            ),
             takes_writes=free > 0,
         )
 

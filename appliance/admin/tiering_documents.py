@@ -183,12 +183,14 @@ class TierView:
     Attributes:
         dirty_bytes: Without a copy on a slower tier.
         shadow_bytes: Copies of pages that are on a faster tier.
+        keep_free_bytes: That its volumes never write to: their `keep_free`.
         cut: Priority of the coldest page that stays; null where nothing has to leave.
     """
 
     tier: str
     used_bytes: int
     total_bytes: int
+    keep_free_bytes: int
     dirty_bytes: int
     shadow_bytes: int
     high: float | None

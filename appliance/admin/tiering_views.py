@@ -129,6 +129,7 @@ def show_marks(marks: TierMarks) -> TierView:
         tier=state.name,
         used_bytes=state.used_bytes,
         total_bytes=state.total_bytes,
+        keep_free_bytes=state.keep_free_bytes,
         dirty_bytes=state.dirty_bytes,
         shadow_bytes=marks.shadow_bytes,
         high=thresholds.high if thresholds else None,

@@ -227,6 +227,7 @@ def _show_marks(view: TieringView) -> None:
         [
             "TIER",
             "SIZE",
+            "KEPT-FREE",
             "USED",
             "DIRTY",
             "SHADOWS",
@@ -241,6 +242,7 @@ def _show_marks(view: TieringView) -> None:
             (
                 tier.tier,
                 format_size(tier.total_bytes),
+                format_size(tier.keep_free_bytes),
                 _format_fill(tier.used_bytes, tier.total_bytes),
                 _format_fill(tier.dirty_bytes, tier.total_bytes),
                 _format_fill(tier.shadow_bytes, tier.total_bytes),
@@ -253,7 +255,7 @@ def _show_marks(view: TieringView) -> None:
             )
             for tier in view.tiers
         ],
-        right="SIZE USED DIRTY SHADOWS HIGH LOW PREMIGRATE STOP-ABOVE CUT",
+        right="SIZE KEPT-FREE USED DIRTY SHADOWS HIGH LOW PREMIGRATE STOP-ABOVE CUT",
     )
 
 

@@ -106,8 +106,8 @@ def make_server(
     run_command(arguments, environment_of(directory, {}))
     config = directory / "data" / "thermocline.toml"
     text = config.read_text()
-    assert text.count('#keep_free = "1GiB"') == len(volumes)
-    config.write_text(text.replace('#keep_free = "1GiB"', f'keep_free = "{keep_free}"'))
+    assert text.count('#keep_free = "auto"') == len(volumes)
+    config.write_text(text.replace('#keep_free = "auto"', f'keep_free = "{keep_free}"'))
     server = ServerProcess(directory, settings={**SETTINGS, **(settings or {})}, wrapper=wrapper)
     if log_path is not None:
         server.log_path = log_path

@@ -352,6 +352,27 @@ def test_room_to_keep_free_is_rounded_up() -> None:
     assert KeepFree(size_bytes=7).resolve_bytes(1_001) == 7
 
 
+def test_room_to_keep_free_follows_the_volume_where_nothing_is_set() -> None:
+    auto = VolumeSettings(path=Path("/v"), tier="ssd").keep_free
+
+    assert str(auto) == "auto"
+    assert [auto.resolve_bytes(size << 20) >> 20 for size in (100, 1_000, 10_000, 4_000_000)] == [
+        32,
+        40,
+        400,
+        1_024,
+    ]
+
+
+def test_room_to_keep_free_may_be_left_to_the_volume_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "thermocline.toml"
+    written = VolumeSettings(path=Path("/v"), tier="ssd", keep_free=KeepFree(is_auto=True))
+    write_settings_file(path, {"appliance.data": tmp_path / "data"}, volumes=[written])
+    path.write_text(path.read_text().replace("#keep_free", "keep_free"))
+
+    assert load_settings(path, {}).volumes[0].keep_free == KeepFree(is_auto=True)
+
+
 def test_a_written_file_is_private_and_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "thermocline.toml"
     volumes = [
