@@ -84,7 +84,7 @@ from appliance.watches import watch_parts
 from appliance.worker_lease import WorkerLease
 from appliance.worker_slot import hold_slot
 from tiers.page_store import PageStore
-from tiers.volume_scrub import ScrubPlan
+from tiers.volume_scrub import PLACES_CHANGED, ScrubPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from tiers.reclaimer import Reclaimer
     from tiers.records import StoredPage
     from tiers.scrubber import Scrubber
+    from tiers.volume_scrub import ScrubEvent
 
 __all__ = ["serve"]
 
@@ -236,7 +237,7 @@ class Appliance:
             keyring = make_keyring(core)
             await working.start(keyring.run)
             scrubber = self._scrubber = make_scrubber(
-                core, plan_of=self._plan_scrub, on_event=report_scrub
+                core, plan_of=self._plan_scrub, on_event=self._note_scrub
             )
             await working.start(scrubber.run)
             tiering = self._tiering = await Tiering.open(
@@ -471,8 +472,14 @@ class Appliance:
             policies=self._policies,
             reports=self._capacity,
             drains=self._drains,
+            on_tenant_deleted=self._metrics.forget_tenant,
             tiering=self._tiering.desk,
         )
+
+    def _note_scrub(self, event: ScrubEvent) -> None:
+        report_scrub(event)
+        if event.page is not None and event.kind in PLACES_CHANGED and self._tiering is not None:
+            self._tiering.migrator.note_healed(event.page)
 
     def _describe_server(self) -> ServerFacts:
         assert self._identity is not None

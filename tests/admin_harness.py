@@ -215,6 +215,7 @@ class AdminDesk:
     scrub: StandingScrub
     tiering: StandingTiering
     drains: StandingDrains
+    deleted_tenants: list[str]
     client: httpx.AsyncClient
     remote: httpx.AsyncClient = field(repr=False)
 
@@ -247,6 +248,7 @@ def make_state(
     reports: StandingReports | None = None,
     tiering: StandingTiering | None = None,
     drains: StandingDrains | None = None,
+    on_tenant_deleted: Callable[[str], None] = lambda _: None,
 ) -> AdminState:
     """A state on that catalog whose every other part stands still."""
     random_bytes = repeatable_bytes()
@@ -284,6 +286,7 @@ def make_state(
         policies=PolicyStore(catalog, on_failure=lambda _: None),
         reports=reports or StandingReports(clock.now_us),
         drains=drains or StandingDrains(tiering),
+        on_tenant_deleted=on_tenant_deleted,
         tiering=TieringDesk(
             control=tiering,
             plans=PlanDesk(
@@ -364,9 +367,16 @@ async def open_admin(template: Path, directory: Path) -> AsyncIterator[AdminDesk
     scrub = StandingScrub(clock.now_us)
     tiering = StandingTiering(clock.now)
     drains = StandingDrains(tiering)
+    deleted: list[str] = []
     async with _open_catalog(template, directory) as catalog:
         state = make_state(
-            catalog, clock=clock, keyring=keyring, scrub=scrub, tiering=tiering, drains=drains
+            catalog,
+            clock=clock,
+            keyring=keyring,
+            scrub=scrub,
+            tiering=tiering,
+            drains=drains,
+            on_tenant_deleted=deleted.append,
         )
         async with (
             open_client(AdminApplication(state)) as client,
@@ -379,6 +389,7 @@ async def open_admin(template: Path, directory: Path) -> AsyncIterator[AdminDesk
                 scrub=scrub,
                 tiering=tiering,
                 drains=drains,
+                deleted_tenants=deleted,
                 client=client,
                 remote=remote_client,
             )

@@ -23,7 +23,7 @@ from tiers.heat_columns import AccessBatch
 from tiers.scan_filter import Read, ScanFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from hal.records import VolumeId
     from tiers.policy import Heat
@@ -70,6 +70,22 @@ class NotedReads:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    def iter_slices(self, reads_max: int) -> Iterator[NotedReads]:
+        """The same reads, so many at a time."""
+        if len(self) <= reads_max:
+            # As nearly always.
+            if len(self):
+                yield self
+            return
+        whole = self.accesses
+        for start in range(0, len(self), reads_max):
+            part = slice(start, start + reads_max)
+            reads = NotedReads(sizes=self.sizes[part], strangers=self.strangers[part])
+            reads.accesses.slots = whole.slots[part]
+            reads.accesses.weights = whole.weights[part]
+            reads.accesses.times = whole.times[part]
+            yield reads
+
     @classmethod
     def unpack(cls, notes: bytearray) -> NotedReads:
         """Notes as columns."""
@@ -101,6 +117,17 @@ class NotedWrites:
 
     def __len__(self) -> int:
         return len(self.pages)
+
+    def iter_slices(self, pages_max: int) -> Iterator[NotedWrites]:
+        """The same writes, so many pages at a time."""
+        for start in range(0, len(self), pages_max):
+            part = slice(start, start + pages_max)
+            yield NotedWrites(
+                pages=self.pages[part],
+                sizes=self.sizes[part],
+                times=self.times[part],
+                on_fast=self.on_fast[part],
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +198,13 @@ class _Notes:
         self.admits = admits
         self.fast_volumes = fast_volumes
         self.coalesced = self.dropped = 0
+        self.due = trio.Event()
         self.begin()
 
     def begin(self) -> None:
         self.hits, self.misses = bytearray(), bytearray()
-        self.due = trio.Event()
+        if self.due.is_set():
+            self.due = trio.Event()
 
 
 class ReadNote:

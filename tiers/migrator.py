@@ -64,6 +64,8 @@ PRUNE_S = 3600.0
 SURVEY_MOVES_MAX = 65_536  # what is left comes with the next survey
 VISITS_PER_READ = 3  # pages whose fading is noted, see `tiers.engine`
 VISITS_PER_TICK_MAX = 16_384
+SLICE_READS = 8192  # folded in one go, and pages visited: some ten milliseconds of the loop
+SLICE_PAGES = 512  # looked at one by one: the same
 JOURNAL_KEPT_S = 30 * DAY_S
 JOURNAL_PRUNED = 10_000  # lines a commit
 
@@ -183,13 +185,20 @@ class Migrator:
 
     async def _tick_forever(self) -> None:
         while True:
-            await trio.sleep(TICK_S)
+            await self._wait_for_tick()
             try:
                 await self.tick()
             except LedgerUnavailable as error:
                 self._failure = str(error)
             else:
                 self._failure = ""
+
+    async def _wait_for_tick(self) -> None:
+        """Until the next decisions; so many accesses that they might be lost are taken at once."""
+        with trio.move_on_after(TICK_S):
+            while True:
+                await self._recorder.wait_due()
+                await self._take_accesses(self._obey_policies())
 
     async def tick(self) -> None:
         """Decide once about everything that has happened since the last time.
@@ -199,7 +208,7 @@ class Migrator:
         """
         policies = self._obey_policies()
         self.gauges.fit_fast_tier(policies.policy, now=trio.current_time())
-        self._take_accesses(policies)
+        await self._take_accesses(policies)
         if not self.residency.is_loaded or not self._has_two_tiers():
             return
         self._follow_traffic(policies.policy)
@@ -224,22 +233,40 @@ class Migrator:
 
     # --- what happened outside
 
+    def note_healed(self, page: StoredPage) -> None:
+        """The scrub has given up a place of a page: what it is now, the catalog says."""
+        self.residency.note_changed(page)
+
     def note_freed(self, pages: Iterable[StoredPage]) -> None:
         """Pages are gone: their rows are removed."""
         self.residency.note_freed(pages)
 
-    def _take_accesses(self, policies: Policies) -> None:
+    async def _take_accesses(self, policies: Policies) -> None:
+        """Let what was noted into heat and cut line, a slice at a time: others want the loop too.
+
+        Cancellation: what was taken and not let in is lost, which costs heat.
+        """
         taken = self._recorder.take()
         if taken.lost_writes:
             self.residency.look_again()
         reads = len(taken.hits) + len(taken.misses)
         self._heat_time.advance(reads)
-        self._note_writes(taken.writes, weight=policies.policy.heat.write_heat)
-        self._fast.fold_reads(self._heat_time.translate(taken.hits.accesses))
-        self._note_misses(taken.misses, policies)
-        self._fast.visit(min(VISITS_PER_READ * reads, VISITS_PER_TICK_MAX))
-        for noted in (taken.hits, taken.misses):
-            self._tuning.note(noted, now=self._now_s())
+        for writes in taken.writes.iter_slices(SLICE_PAGES):
+            self._note_writes(writes, weight=policies.policy.heat.write_heat)
+            await trio.lowlevel.checkpoint()
+        for hits in taken.hits.iter_slices(SLICE_READS):
+            self._fast.fold_reads(self._heat_time.translate(hits.accesses))
+            self._tuning.note(hits, now=self._now_s())
+            await trio.lowlevel.checkpoint()
+        for misses in taken.misses.iter_slices(SLICE_PAGES):
+            self._note_misses(misses, policies)
+            self._tuning.note(misses, now=self._now_s())
+            await trio.lowlevel.checkpoint()
+        left = min(VISITS_PER_READ * reads, VISITS_PER_TICK_MAX)
+        while left > 0:
+            self._fast.visit(min(left, SLICE_READS))
+            left -= SLICE_READS
+            await trio.lowlevel.checkpoint()
 
     def _note_misses(self, misses: NotedReads, policies: Policies) -> None:
         now = self._now_s()

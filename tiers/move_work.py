@@ -187,7 +187,14 @@ class MoveWork:
         return True
 
     def withdraw(self) -> list[MoveOrder]:
-        """Take back what waits in both lines, as when the policy that ordered it is no more."""
+        """Take back what waits in both lines, as when the policy that ordered it is no more.
+
+        Runs of plans that wait are given up as well, and count as dropped: a plan is one of the
+        policy in force (`PlanDesk.apply`), and what it moved might be moved back.
+        """
+        for plan in self._plans.values():
+            plan.dropped_pages += sum(len(run.orders) for run in plan.runs)
+            plan.runs.clear()
         moves = self.queue.clear()
         for move in moves:
             self._count(move.order, move.size_bytes, self._source_of(move.order), sign=-1)

@@ -153,6 +153,10 @@ class Residency:
         """Nobody knows what came of these orders: `ask_again` finds out."""
         self._unsure.update(order.page_id for order in orders)
 
+    def note_changed(self, page: StoredPage) -> None:
+        """Somebody else has changed where a page lies: `ask_again` finds out."""
+        self._unsure.add(page.page_id)
+
     async def ask_again(self) -> None:
         """Take unsure pages for what the catalog says they are by now, some at a time.
 

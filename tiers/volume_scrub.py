@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from tiers.records import StoredPage
 
 __all__ = [
+    "PLACES_CHANGED",
     "ScrubEvent",
     "ScrubEventKind",
     "ScrubPlan",
@@ -91,6 +92,10 @@ class ScrubEventKind(StrEnum):
     SHADOW_DROPPED = "shadow_dropped"
     DEVICE_UNREADABLE = "scrub_device_unreadable"
     LEDGER_UNAVAILABLE = "scrub_catalog_unavailable"
+
+
+PLACES_CHANGED = frozenset({ScrubEventKind.PAGE_REPAIRED, ScrubEventKind.SHADOW_DROPPED})
+"""Kinds of events after which a page has other places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

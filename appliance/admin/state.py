@@ -164,6 +164,7 @@ class AdminState:
         policies: The policy in force; told to load after every change of it.
         reports: Makes reports of capacity.
         drains: Lets volumes be emptied.
+        on_tenant_deleted: Told the name of a tenant that is gone; must not block or raise.
         tiering: What moves pages; None in a server that moves none.
     """
 
@@ -181,4 +182,5 @@ class AdminState:
     policies: PolicyStore
     reports: ReportDesk
     drains: DrainControl
+    on_tenant_deleted: Callable[[str], None]
     tiering: TieringDesk | None = None

@@ -80,6 +80,7 @@ async def delete_tenant(state: AdminState, call: Call) -> Done:
     await change(state, call, unit, action="tenant delete", subject=name)
     # Its overlay must not wait for the next tenant of that name.
     await state.policies.load()
+    state.on_tenant_deleted(name)
     return Done(deleted=name)
 
 

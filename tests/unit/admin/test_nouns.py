@@ -116,6 +116,15 @@ async def test_suspend_and_resume_are_effective_at_once(desk: AdminDesk) -> None
     assert desk.keyring.invalidations == before + 2
 
 
+async def test_who_counts_by_tenant_is_told_of_one_that_is_gone(desk: AdminDesk) -> None:
+    await desk.call("POST", "/v1/tenants", {"name": "gone"}, status=201)
+    assert desk.deleted_tenants == []
+
+    await desk.call("DELETE", "/v1/tenants/gone")
+
+    assert desk.deleted_tenants == ["gone"]
+
+
 async def test_a_tenant_that_owns_a_bucket_is_not_deleted(desk: AdminDesk) -> None:
     await make_tenant(desk)
     await desk.call("POST", "/v1/tenants/demo/buckets", {"name": "backups"}, status=201)

@@ -150,6 +150,27 @@ def test_reads_that_nobody_takes_are_bounded_and_counted(monkeypatch: pytest.Mon
     assert recorder.statistics().hits == 10
 
 
+def test_noted_reads_and_writes_come_in_slices_without_one_being_lost() -> None:
+    recorder = make_recorder(Heat(sequential=Sequential(weight=1.0)))
+    for number in range(7):
+        read(recorder, page_of(number), now=float(number))
+    recorder.note_write([page_of(number) for number in range(7)], 9.0)
+    taken = recorder.take()
+
+    for size in (1, 3, 7, 100):
+        reads = list(taken.hits.iter_slices(size))
+        assert max(map(len, reads)) <= size
+        assert [page for part in reads for page in part.accesses.slots] == list(
+            taken.hits.accesses.slots
+        )
+        assert b"".join(part.strangers for part in reads) == taken.hits.strangers
+        assert [time for part in reads for time in part.accesses.times] == [*range(7)]
+        writes = list(taken.writes.iter_slices(size))
+        assert [page for part in writes for page in part.pages] == list(taken.writes.pages)
+        assert b"".join(part.on_fast for part in writes) == taken.writes.on_fast
+    assert list(taken.misses.iter_slices(5)) == []
+
+
 async def test_who_takes_waits_until_it_is_worth_it() -> None:
     recorder = make_recorder()
     recorder.note_write([page_of(0)] * (DUE_COUNT - 1), 0.0)

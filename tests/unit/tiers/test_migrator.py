@@ -23,7 +23,7 @@ from tiers.move_records import PageOwner
 from tiers.plan_desk import Policies
 from tiers.policy import Policy, default_policy
 from tiers.policy_file import parse_policy
-from tiers.temperature import HeatScale
+from tiers.temperature import NEVER, HeatScale
 from tiers.throttle import MoveThrottle
 
 if TYPE_CHECKING:
@@ -379,7 +379,7 @@ async def test_nothing_rises_where_no_room_can_be_made(
 async def test_a_page_that_somebody_else_moved_is_known_where_it_is(
     start: Start, autojump_clock: MockClock
 ) -> None:
-    """The scrub heals a bad page of the fast tier by its copy below, and tells nobody here."""
+    """Another process has moved it: nobody here is told."""
     server = await start(default_policy())
     pages = [(await server.put(FULL))[0] for _ in range(3)]
     await server.settle()
@@ -389,6 +389,42 @@ async def test_a_page_that_somebody_else_moved_is_known_where_it_is(
     await server.settle()
 
     assert server.migrator.status().tiers[0].state.used_bytes == 0
+
+
+async def test_a_page_that_the_scrub_heals_is_looked_up_at_once(
+    start: Start, autojump_clock: MockClock
+) -> None:
+    server = await start(default_policy())
+    pages = [(await server.put(FULL))[0] for _ in range(3)]
+    await server.settle()
+    await server.bench.move(pages[:2])
+
+    server.migrator.note_healed(pages[0])
+    await trio.sleep(3.0)
+
+    fast = server.migrator._fast
+    assert [page.page_id in fast for page in pages] == [False, True, True]
+
+
+async def test_accesses_that_pile_up_are_taken_before_the_next_tick_and_in_slices(
+    start: Start, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await start(default_policy())
+    hot = [(await server.put(FULL))[0] for _ in range(4)]
+    cold = [(await server.put(FULL, volume_id=HDD))[0] for _ in range(4)]
+    await server.settle()
+    for name in ("SLICE_READS", "SLICE_PAGES"):
+        monkeypatch.setattr(f"tiers.migrator.{name}", 3)
+    monkeypatch.setattr("tiers.access_recorder.DUE_COUNT", 20)
+    monkeypatch.setattr("tiers.migrator.TICK_S", 1000.0)
+    await trio.sleep(5.0)
+
+    server.read([*hot, *cold], times=5)
+    await trio.sleep(1.0)
+
+    assert server.recorder.statistics().pending == 0
+    fast = server.migrator._fast
+    assert all(fast.heat.level(page.page_id) != NEVER for page in (*hot, *cold))
 
 
 async def test_orders_of_a_policy_that_is_no_more_are_taken_back(

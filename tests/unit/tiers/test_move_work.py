@@ -118,6 +118,24 @@ async def test_what_rises_by_a_plan_waits_for_all_that_sinks_by_it(
     assert (progress.is_done, progress.dropped_pages) == (True, 6)
 
 
+async def test_runs_of_a_plan_that_wait_are_dropped_with_the_policy(
+    work: MoveWork, mover: SlowMover, autojump_clock: MockClock
+) -> None:
+    work.submit([run_of(page, Action.DEMOTE) for page in range(6)], "plan")
+    await trio.sleep(1.0)
+
+    assert work.withdraw() == []
+    await trio.sleep(3 * BATCH_S)
+
+    assert sorted(mover.pages) == [0, 1]
+    progress = work.find_progress("plan")
+    assert progress is not None
+    assert (progress.is_done, progress.dropped_pages) == (True, 6)
+    work.submit([run_of(7, Action.DEMOTE)], "next")
+    await trio.sleep(2 * BATCH_S)
+    assert mover.pages[-1] == 7
+
+
 async def test_a_pause_lets_no_further_batch_begin(
     work: MoveWork, mover: SlowMover, autojump_clock: MockClock
 ) -> None:
