@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from hal.checksums import BLAKE3_BYTES, blake3_digest, crc32c
 from hal.errors import FormatUnknown, PageCorrupt
@@ -31,6 +32,9 @@ from hal.geometry import (
 )
 from hal.records import BodyId
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = [
     "FORMAT_VERSION",
     "RECORD_MAGIC",
@@ -39,6 +43,7 @@ __all__ = [
     "RecordKind",
     "annex_of",
     "check_header",
+    "check_spans",
     "decode_header",
     "encode_header",
     "find_blemish",
@@ -335,15 +340,45 @@ def open_spans(
         PageCorrupt: Not the bytes that were written there.
         FormatUnknown: An intact record of a version that this program cannot read.
     """
-    assert len(spans) == span_range.length_bytes
     header = _expected_header(header_block, expected, where)
+    return check_spans(
+        spans,
+        span_range=span_range,
+        checksums=header.span_checksums,
+        payload_bytes=header.payload_bytes,
+        where=where,
+    )
+
+
+def check_spans(
+    spans: memoryview,
+    *,
+    span_range: SpanRange,
+    checksums: Sequence[int],
+    payload_bytes: int,
+    where: str,
+) -> memoryview:
+    """The wanted bytes of a range read, each touched span verified; a view of `spans`.
+
+    Args:
+        spans: See `open_spans`.
+        span_range: See `open_spans`.
+        checksums: Of all spans of the payload, from a header that is the catalog's
+            (`check_header`). They are the payload's, wherever the record lies.
+        payload_bytes: Of the whole page.
+        where: The extent, for the message of an error.
+
+    Raises:
+        PageCorrupt: Not the bytes that were written there.
+    """
+    assert len(spans) == span_range.length_bytes
     for index in range(
         span_range.first_span_index, span_range.first_span_index + span_range.span_count
     ):
         start = HEADER_BYTES + index * SPAN_BYTES - span_range.record_offset
-        length = min(SPAN_BYTES, header.payload_bytes - index * SPAN_BYTES)
+        length = min(SPAN_BYTES, payload_bytes - index * SPAN_BYTES)
         assert length > 0, "the range was made for another payload"
-        if crc32c(spans[start : start + length]) != header.span_checksums[index]:
+        if crc32c(spans[start : start + length]) != checksums[index]:
             raise PageCorrupt(where, f"checksum of span {index} differs")
     start = span_range.target_offset
     return spans[start : start + span_range.payload_length_bytes]

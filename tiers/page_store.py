@@ -19,17 +19,33 @@ from typing import TYPE_CHECKING
 import trio
 
 from hal.errors import DeviceError, DeviceFull, HalError, MediumError, PageCorrupt
-from hal.geometry import HEADER_BYTES, RECORD_ALIGNMENT_BYTES, record_bytes, span_range
-from hal.page_codec import ExpectedRecord, RecordKind, open_record, open_spans, seal_record
+from hal.geometry import (
+    HEADER_BYTES,
+    RECORD_ALIGNMENT_BYTES,
+    SpanRange,
+    record_bytes,
+    span_range,
+)
+from hal.page_codec import (
+    ExpectedRecord,
+    RecordKind,
+    check_header,
+    check_spans,
+    open_record,
+    open_spans,
+    seal_record,
+)
 from hal.records import BodyId, Capacity, Extent, SegmentId, SegmentRef, VolumeId
 from hal.volume_format import probe_device
 from tiers.errors import NoRoom, PageLost
 from tiers.placement import VolumeRoom, rank_volumes
 from tiers.records import StoredPage
+from tiers.span_checksums import SpanChecksums
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+    from hal.page_codec import RecordHeader
     from hal.volume import Volume
 
 __all__ = [
@@ -39,6 +55,7 @@ __all__ = [
     "PageStoreStatistics",
     "RecordIdentity",
     "expect_record",
+    "room_for_range",
 ]
 
 VOLUME_REST_S = 5.0  # how long a volume that said "full", or failed, is not asked again
@@ -129,6 +146,7 @@ class PageStore:
         self._rests: dict[VolumeId, _Rest] = {}
         self._barred: frozenset[VolumeId] = frozenset()
         self._ranks: dict[str | None, _Ranking] = {}
+        self._span_checksums = SpanChecksums()
         self._pages_written = 0
         self._pages_read = 0
         self._pages_spilled = 0
@@ -367,13 +385,14 @@ class PageStore:
     ) -> memoryview:
         """A range of a page's payload, verified span by span, inside `target`.
 
-        Reads the record's header and only the 64 KiB spans the range touches.
+        Reads only the 64 KiB spans the range touches, and the record's header where their
+        checksums are not known from an earlier range.
 
         Args:
             page: As the catalog has it.
             first: Where the range begins in the payload.
             length_bytes: At least 1; the range lies inside the payload.
-            target: Aligned memory of at least the record's length; borrowed by the result.
+            target: Aligned memory of at least `room_for_range`; borrowed by the result.
             may_lie_elsewhere: See `read_page`.
 
         Cancellation: see `read_page`.
@@ -384,33 +403,68 @@ class PageStore:
         """
         assert first >= 0
         assert first + length_bytes <= page.payload_bytes
-        plan = span_range(payload_bytes=page.payload_bytes, offset=first, length_bytes=length_bytes)
-        if plan.has_header or 2 * length_bytes >= page.payload_bytes:
-            # Most of the record would be read anyway: one transfer, and the whole page verified.
+        plan = _plan_range(page, first, length_bytes)
+        if plan is None:
             payload = await self.read_page(page, target, may_lie_elsewhere=may_lie_elsewhere)
             return payload[first : first + length_bytes]
         volume = self._volumes[page.extent.volume_id]
-        header = target[:RECORD_ALIGNMENT_BYTES]
-        spans = target[RECORD_ALIGNMENT_BYTES : RECORD_ALIGNMENT_BYTES + plan.length_bytes]
+        spans = target[: plan.length_bytes]
+        header = target[plan.length_bytes : plan.length_bytes + RECORD_ALIGNMENT_BYTES]
+        where = str(page.extent)
         result: list[memoryview] = []
 
         async def read() -> None:
+            checksums = self._span_checksums.find(page)
+            if checksums is None and not plan.has_header:
+                checksums = await self._load_span_checksums(volume, page, header)
             expected = await expect_record(volume, page)
-            await volume.read(page.extent, header, record_offset=0, may_abandon=True)
-            await volume.read(
-                page.extent,
-                spans,
-                record_offset=plan.record_offset,
-                check=lambda: result.append(
-                    open_spans(
-                        header, spans, span_range=plan, expected=expected, where=str(page.extent)
+
+            def check() -> None:
+                result.append(
+                    open_spans(spans, spans, span_range=plan, expected=expected, where=where)
+                    if checksums is None
+                    else check_spans(
+                        spans,
+                        span_range=plan,
+                        checksums=checksums,
+                        payload_bytes=page.payload_bytes,
+                        where=where,
                     )
-                ),
-                may_abandon=True,
-            )
+                )
+
+            try:
+                await volume.read(
+                    page.extent,
+                    spans,
+                    record_offset=plan.record_offset,
+                    check=check,
+                    may_abandon=True,
+                )
+            except PageCorrupt:
+                self._span_checksums.forget(page)
+                raise
 
         await self._read_twice(page, read, may_lie_elsewhere=may_lie_elsewhere)
         return result[-1]
+
+    async def _load_span_checksums(
+        self, volume: Volume, page: StoredPage, target: memoryview
+    ) -> Sequence[int]:
+        """The checksums in a record's header, which is read to `target`."""
+        expected = await expect_record(volume, page)
+        headers: list[RecordHeader] = []
+        await volume.read(
+            page.extent,
+            target,
+            record_offset=0,
+            check=lambda: headers.append(
+                check_header(target, expected=expected, where=str(page.extent))
+            ),
+            may_abandon=True,
+        )
+        checksums = headers[0].span_checksums
+        self._span_checksums.keep(page, checksums)
+        return checksums
 
     def note_lost(self, page: StoredPage) -> None:
         """Count a page that no place of it gives out, and tell of it."""
@@ -610,6 +664,20 @@ class PageStore:
             await probe_device(device)
         except MediumError as error:
             raise DeviceError(device.name, f"gives nothing out: {error.reason}") from error
+
+
+def room_for_range(page: StoredPage, *, first: int, length_bytes: int) -> int:
+    """Bytes of memory that `PageStore.read_range` needs as its target."""
+    plan = _plan_range(page, first, length_bytes)
+    if plan is None:
+        return page.extent.length_bytes
+    return plan.length_bytes + RECORD_ALIGNMENT_BYTES
+
+
+def _plan_range(page: StoredPage, first: int, length_bytes: int) -> SpanRange | None:
+    """What to read of a record, None where most of it would be: then it is read whole."""
+    plan = span_range(payload_bytes=page.payload_bytes, offset=first, length_bytes=length_bytes)
+    return None if 2 * plan.length_bytes >= page.extent.length_bytes else plan
 
 
 async def expect_record(volume: Volume, page: StoredPage) -> ExpectedRecord:

@@ -24,6 +24,7 @@ from hal.errors import HalError
 from hal.geometry import RECORD_BYTES_MAX
 from hal.records import BodyId
 from tiers.errors import PageLost
+from tiers.page_store import room_for_range
 from tiers.records import PagePlaces, StoredPage
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ class PieceReader:
         except trio.WouldBlock:
             return None
         try:
-            buffer = self._buffers.acquire_nowait(page.extent.length_bytes)
+            buffer = self._buffers.acquire_nowait(_room_bytes(page, cut))
         except trio.WouldBlock:
             return None
         else:
@@ -241,11 +242,14 @@ class PieceReader:
         waits_for_memory = False
         try:
             with trio.move_on_after(patience_s):
-                async with self._gates[volume_id]:
+                await _acquire(self._gates[volume_id])
+                try:
                     waits_for_memory = True
-                    buffer = await self._buffers.acquire(page.extent.length_bytes)
+                    buffer = await self._acquire_buffer(_room_bytes(page, cut))
                     waits_for_memory = False
                     piece = await self._read_into(page, cut, buffer)
+                finally:
+                    self._gates[volume_id].release()
                 self._stalled_until.pop(volume_id, None)
                 return piece
         except (PageLost, HalError) as error:
@@ -255,6 +259,12 @@ class PieceReader:
             self._note_stalled(page)
         attempts.failures[page.extent] = None
         return None
+
+    async def _acquire_buffer(self, size_bytes: int) -> AlignedBuffer:
+        try:
+            return self._buffers.acquire_nowait(size_bytes)
+        except trio.WouldBlock:
+            return await self._buffers.acquire(size_bytes)
 
     async def _read_into(self, page: StoredPage, cut: PageCut, buffer: AlignedBuffer) -> Piece:
         try:
@@ -296,3 +306,18 @@ class PieceReader:
         known = [place for place in (places.page, places.at_shadow) if place is not None]
         if all(attempts.is_bad(place) for place in known):
             self._store.note_lost(places.page)
+
+
+async def _acquire(gate: trio.CapacityLimiter) -> None:
+    """Pass at once where nobody waits: the read behind it is checkpoint enough."""
+    try:
+        gate.acquire_nowait()
+    except trio.WouldBlock:
+        await gate.acquire()
+
+
+def _room_bytes(page: StoredPage, cut: PageCut) -> int:
+    """Memory that a piece is read to: what a range of a large page touches is little of it."""
+    if cut.length_bytes == page.payload_bytes:
+        return page.extent.length_bytes
+    return room_for_range(page, first=cut.first, length_bytes=cut.length_bytes)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from appliance.http.errors import ClientDisconnected, ResponseAborted
+from appliance.objects.reader import AHEAD_MAX
 from tenants.records import QuotaLimits
 from tests.simulation.asgi_client import Answer, Request, send
 from tests.simulation.seeded.faults import FaultKind
@@ -43,7 +44,7 @@ PAUSE_S_MAX = 25.0
 SLOW_KEY = b"slow"
 SLOW_S = GRACE_S + 30.0  # a reader that is slower than the grace
 ABORTED = 0  # the status of an answer that never came, or not whole
-_NOISE = bytes(range(256)) * (3 * PAGE_BYTES // 256)
+_NOISE = bytes(range(256)) * ((3 + AHEAD_MAX) * PAGE_BYTES // 256)
 
 
 class LifeEnded(Exception):
@@ -350,10 +351,10 @@ class Client:
     async def _read_slowly(self) -> None:
         """Begin to read a large object, have it deleted, and read on after the grace.
 
-        Of three pages one is on its way and one read ahead: the third is read after the grace.
+        One page is on its way and some are read ahead: the last is read after the grace.
         """
         name = Name(TENANTS[0], BUCKETS[0], SLOW_KEY)
-        content = self._content(at_least=2 * PAGE_BYTES + 1)
+        content = self._content(at_least=(1 + AHEAD_MAX) * PAGE_BYTES + 1)
         write = self._history.begin(name, content)
         answer = await self._ask("PUT", name, body=content)
         self._end(write, answer, name, content)
