@@ -463,6 +463,7 @@ SABOTAGES = (
         name="no poison",
         breaks="a segment takes nothing after a failed flush",
         patches=((Volume, "_poison", _nothing),),
+        options=UNDISTURBED,
     ),
     Sabotage(
         name="append to the last start's segment",
