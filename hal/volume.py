@@ -707,17 +707,24 @@ class Volume:
             self._spare_tails.append(tail)
 
     async def _punch_segment(self, segment: KnownSegment, extents: list[Extent]) -> None:
-        async with segment.writing:
-            # Behind what is being written, and instead of what waits: nothing comes back.
-            for extent in extents:
-                if segment.tail is not None:
-                    segment.tail.withdraw(extent.offset)
-                segment.unwritten.discard(extent.offset)
-                segment.failed_writes.pop(extent.offset, None)
-                await self._device.punch(segment.name, extent.offset, extent.length_bytes)
-                segment.writes_ended += 1
-                segment.unsettled.discard(extent.offset)
+        await self._withdraw(segment, [extent.offset for extent in extents])
+        for extent in extents:
+            await self._device.punch(segment.name, extent.offset, extent.length_bytes)
+            segment.writes_ended += 1
+            segment.unsettled.discard(extent.offset)
         await self._flush_segment(segment)
+
+    async def _withdraw(self, segment: KnownSegment, offsets: list[int]) -> None:
+        """Leave appended records out of what will be written, so that none comes back."""
+        if not segment.unwritten.isdisjoint(offsets):
+            # Behind a write that is under way. Else nobody's flush waits for a row of punches.
+            async with segment.writing:
+                for offset in offsets:
+                    if segment.tail is not None:
+                        segment.tail.withdraw(offset)
+                    segment.unwritten.discard(offset)
+        for offset in offsets:
+            segment.failed_writes.pop(offset, None)
 
     def _poison(self, segment: KnownSegment) -> None:
         segment.state = step(segment.state, SegmentEvent.POISON)

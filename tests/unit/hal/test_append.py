@@ -170,6 +170,47 @@ async def test_what_is_punched_before_its_write_stays_a_hole() -> None:
     assert await read(volume, extent) == bytes(BLOCK)
 
 
+async def test_a_punch_waits_for_the_write_of_its_record_and_for_no_other_one() -> None:
+    gate = trio.Event()
+
+    class Slow(FaultyDevice):
+        async def write(
+            self,
+            name: str,
+            offset: int,
+            source: memoryview,
+            *,
+            prepare: Callable[[], None] | None = None,
+        ) -> None:
+            await gate.wait()
+            await super().write(name, offset, source, prepare=prepare)
+
+    gate.set()
+    volume = await open_volume(Slow(make_device(), lambda _operation: None))
+    old = await append(volume, 1)
+    await volume.flush([old.segment_id])
+    young = await append(volume, 2)
+    gate = trio.Event()
+    ended: list[Extent] = []
+
+    async def withdraw(extent: Extent) -> None:
+        await volume._withdraw(volume._table.load_known(extent.segment_id), [extent.offset])
+        ended.append(extent)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(volume.flush, [old.segment_id])
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(withdraw, old)
+        nursery.start_soon(withdraw, young)
+        await trio.testing.wait_all_tasks_blocked()
+        assert ended == [old]
+        gate.set()
+
+    assert ended == [old, young]
+    assert await volume.punch([young]) == {}
+    assert await read(volume, young) == bytes(BLOCK)
+
+
 async def test_a_full_tail_is_written_for_the_one_who_waits() -> None:
     device = make_device()
     volume = await open_volume(device)
