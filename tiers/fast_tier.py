@@ -21,30 +21,27 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from tiers.copy_log import CopyLog
-from tiers.cut_line import CutLine
 from tiers.decisions import MOVES_PER_DAY_MAX, PromotionFacts
 from tiers.ghost_ring import Ghost, GhostRing
 from tiers.heat_columns import combine_columns, round_levels, sum_accesses
 from tiers.heat_scales import BALANCED, HeatScales
 from tiers.level_column import SETTLED_ROWS
-from tiers.page_index import NO_PAGE, NO_ROW
-from tiers.priority_columns import join_priorities, join_priority
-from tiers.residents import RANGE_ROWS, UNIT_BYTES, Departure, Flag, Resident, Residents
+from tiers.page_index import NO_ROW
+from tiers.priority_columns import join_priority
+from tiers.resident_ranking import ResidentRanking
+from tiers.residents import UNIT_BYTES, Departure, Flag, Resident, Residents
 from tiers.temperature import LEVEL_BITS, NEVER, add_access
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tiers.decisions import DemotionFacts
-    from tiers.heat_columns import AccessBatch, Column
+    from tiers.heat_columns import AccessBatch
     from tiers.heat_table import HeatTable, HeatUnit
     from tiers.temperature import Lots
 
 __all__ = ["FastTier", "FastTierStatistics"]
 
-_VISITS_ALONE = 16  # so few pages are cheaper to look at one by one
-SLICE_ROWS = 1 << 14
-"""Looked at in one go of a replan: a few milliseconds."""
 SETTLED_CHUNKS = 4
 """Of the heat table, brought to a scale that moved with each `advance`: some five milliseconds."""
 
@@ -102,8 +99,8 @@ class FastTier:
         self._lots = lots
         self._rows = Residents(has_large_pages=has_large_pages)
         self._scales = HeatScales(heat, short_weight=short_weight)
-        self._hand = 0
-        self.cut_line = CutLine()
+        self._ranking = ResidentRanking(self._rows, heat, self._scales)
+        self.cut_line = self._ranking.line
         self._ghosts = GhostRing(ghost_bytes // UNIT_BYTES, size_code=self._rows.size_code)
         self._copies = CopyLog(copies_max=MOVES_PER_DAY_MAX)
 
@@ -232,12 +229,12 @@ class FastTier:
             has_shadow=has_shadow,
         )
         self.cut_line.grow(len(self._rows.pages))
-        self.cut_line.enter(row, self._priority(row), units)
+        self.cut_line.enter(row, self._ranking.priority_of(row), units)
 
     def remove(self, page: int) -> Departure:
         """Forget a page that is here: it was deleted, or is written anew."""
         row = self._rows.load(page)
-        self._set_away(row, Flag.AWAY, is_set=False)
+        self._ranking.set_away(row, Flag.AWAY, is_set=False)
         self.cut_line.leave(row, self._rows.units[row])
         return self._rows.remove(row)
 
@@ -260,11 +257,11 @@ class FastTier:
 
     def mark_in_flight(self, page: int, *, is_in_flight: bool) -> None:
         """Note that a page begins or ends to move."""
-        self._set_away(self._rows.load(page), Flag.IN_FLIGHT, is_set=is_in_flight)
+        self._ranking.set_away(self._rows.load(page), Flag.IN_FLIGHT, is_set=is_in_flight)
 
     def hold(self, page: int, *, is_held: bool) -> None:
         """Note that a rule bars a page from leaving, or no longer does."""
-        self._set_away(self._rows.load(page), Flag.HELD, is_set=is_held)
+        self._ranking.set_away(self._rows.load(page), Flag.HELD, is_set=is_held)
 
     def note_copy(self, page: int, now: float) -> None:
         """Note that a page was copied, up or down."""
@@ -282,7 +279,7 @@ class FastTier:
         self.heat.add(page, weight, self._scales.at)
         self._warm(row, weight)
         self._rows.flags[row] |= Flag.WAS_READ
-        self._place(row)
+        self._ranking.place(row)
         return True
 
     def note_write(self, page: int, weight: float) -> None:
@@ -290,7 +287,7 @@ class FastTier:
         self.heat.add(page, weight, self._scales.at)
         row = self._rows.load(page)
         self._warm(row, weight)
-        self._place(row)
+        self._ranking.place(row)
 
     def note_spilled(self, page: int, weight: float) -> None:
         """The heat of a write that found no room here."""
@@ -354,7 +351,7 @@ class FastTier:
         row = self._rows.load(page)
         return self._rows.demotion_facts(
             row,
-            priority=self._priority(row),
+            priority=self._ranking.priority_of(row),
             moves_today=self._copies.count(page, now),
             now=now,
         )
@@ -372,7 +369,7 @@ class FastTier:
         row = self._rows.find(page)
         if row == NO_ROW:
             return None
-        return self._rows.describe(row, priority=self._priority(row), now=now)
+        return self._rows.describe(row, priority=self._ranking.priority_of(row), now=now)
 
     def fold_reads(self, batch: AccessBatch) -> int:
         """Many reads of pages, here or no longer here; their heat counts either way.
@@ -397,7 +394,7 @@ class FastTier:
         news = round_levels(combine_columns(olds, shorts), self._lots.randbytes)
         self._rows.shorts.put(rows, news)
         self._rows.mark_read(rows)
-        self._place_many(rows, news, levels)
+        self._ranking.enter_many(rows, news, levels)
         return len(rows)
 
     def find_cut(self, wanted_bytes: int) -> float:
@@ -410,7 +407,7 @@ class FastTier:
 
     def priority_of(self, page: int) -> float:
         """Priority of a page that is here."""
-        return self._priority(self._rows.load(page))
+        return self._ranking.priority_of(self._rows.load(page))
 
     def iter_coldest(self, *, is_dirty: bool = False) -> Iterator[int]:
         """Pages that can leave, coldest first, by where they were when last looked at.
@@ -426,79 +423,16 @@ class FastTier:
 
     def visit(self, count: int) -> None:
         """Look at the next `count` pages in turn, for what has faded since."""
-        rows = len(self._rows.pages)
-        count = min(count, rows)
-        if count > _VISITS_ALONE:
-            first = self._hand
-            self._place_range(first, min(first + count, rows))
-            if first + count > rows:
-                self._place_range(0, first + count - rows)
-            self._hand = (first + count) % rows
-            return
-        # As `_place` does; this is done several times with every access of a simulation.
-        pages, units, flags = self._rows.pages, self._rows.units, self._rows.flags
-        read_short, level, offset = (
-            self._rows.shorts.read,
-            self.heat.level,
-            self._scales.short_offset,
-        )
-        row = self._hand
-        for _ in range(count):
-            page = pages[row]
-            if page != NO_PAGE and not flags[row] & Flag.AWAY:
-                size = units[row]
-                priority = join_priority(read_short(row), level(page), offset, size * UNIT_BYTES)
-                self.cut_line.enter(row, priority, size)
-            row = row + 1 if row + 1 < rows else 0
-        self._hand = row
+        self._ranking.visit(count)
 
     def replan(self) -> None:
         """Look at every page, at once; on an event loop `iter_replan` is for that."""
-        for _ in self.iter_replan():
+        for _ in self._ranking.iter_replan():
             pass
 
     def iter_replan(self) -> Iterator[None]:
-        """Look at every page, a slice of some milliseconds between two items.
-
-        In between anything may happen to the tier. Pages that come meanwhile are looked at as they
-        come.
-        """
-        first = 0
-        while first < len(self._rows.pages):
-            self._place_range(first, min(first + SLICE_ROWS, len(self._rows.pages)))
-            first += SLICE_ROWS
-            yield
-
-    def _place_range(self, first: int, end: int) -> None:
-        for start in range(first, end, RANGE_ROWS):
-            found = self._rows.list_range(start, min(start + RANGE_ROWS, end))
-            if len(found.rows):
-                longs = self.heat.gather(found.pages)
-                self._enter_many(found.rows, found.shorts, longs, found.units)
-
-    def _place_many(self, rows: Column, shorts: Column, longs: Column) -> None:
-        """Enter rows by their levels; those that are away stay out of the line."""
-        if self._rows.in_flight_bytes or self._rows.held_bytes:
-            is_in = self._rows.leave_out_away(rows)
-            rows, shorts, longs = (pc.filter(column, is_in) for column in (rows, shorts, longs))
-        self._enter_many(rows, shorts, longs, self._rows.units_of(rows))
-
-    def _enter_many(self, rows: Column, shorts: Column, longs: Column, units: Column) -> None:
-        priorities = join_priorities(
-            shorts,
-            longs,
-            short_offset=self._scales.short_offset,
-            units=units,
-            unit_bytes=UNIT_BYTES,
-        )
-        self.cut_line.enter_many(rows, priorities, units)
-
-    def _set_away(self, row: int, flag: int, *, is_set: bool) -> None:
-        was_away, is_away = self._rows.set_away(row, flag, is_set=is_set)
-        if was_away and not is_away:
-            self.cut_line.enter(row, self._priority(row), self._rows.units[row])
-        elif is_away and not was_away:
-            self.cut_line.leave(row, self._rows.units[row])
+        """Look at every page, a slice at a time; see `ResidentRanking.iter_replan`."""
+        return self._ranking.iter_replan()
 
     def _warm(self, row: int, weight: float) -> None:
         shorts = self._rows.shorts
@@ -509,19 +443,6 @@ class FastTier:
             lot=self._lots.random(),
         )
         shorts.write(row, level)
-
-    def _priority(self, row: int) -> float:
-        rows = self._rows
-        return join_priority(
-            rows.shorts.read(row),
-            self.heat.level(rows.pages[row]),
-            self._scales.short_offset,
-            rows.units[row] * UNIT_BYTES,
-        )
-
-    def _place(self, row: int) -> None:
-        if not self._rows.flags[row] & Flag.AWAY:
-            self.cut_line.enter(row, self._priority(row), self._rows.units[row])
 
     def _promotion_facts(
         self, page: int, size_bytes: int, ghost: Ghost, *, is_known: bool, now: float

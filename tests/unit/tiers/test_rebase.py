@@ -98,7 +98,7 @@ def test_another_half_life_looks_at_no_page_and_lets_heat_fade_by_it() -> None:
 
 
 def test_a_replan_in_slices_ends_as_one_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiers.fast_tier.SLICE_ROWS", 16)
+    monkeypatch.setattr("tiers.resident_ranking.SLICE_ROWS", 16)
     sliced, whole = make_tier(), make_tier()
     for tier in (sliced, whole):
         live(tier, 10.0, 1)
