@@ -70,6 +70,11 @@ _SINGLE_HEADERS = frozenset(
 _ZERO_ZONE = re.compile(r" [+-]0000$")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+# As every SDK writes them; anything else is taken apart field by field, to the same end.
+_USUAL_FIELDS = re.compile(
+    r"Credential=(?P<Credential>[^,\s]+), ?SignedHeaders=(?P<SignedHeaders>[^,\s]+)"
+    r", ?Signature=(?P<Signature>[^,\s]+)"
+)
 _AUTHORIZATION_FIELDS = frozenset({"Credential", "SignedHeaders", "Signature"})
 
 
@@ -196,8 +201,7 @@ def _parse_header(head: RequestHead, text: str, *, region: str, now: datetime) -
     access_key_id, scope_date = parse_credential(
         fields["Credential"], kind=AuthKind.HEADER, region=region
     )
-    request_time = _parse_request_time(head)
-    timestamp = format_timestamp(request_time)
+    request_time, timestamp = _parse_request_time(head)
     if not timestamp.startswith(scope_date):
         raise malformed(AuthKind.HEADER, "the date of the Credential is not that of the request")
     if abs(request_time - now) > SKEW_MAX:
@@ -248,6 +252,9 @@ def _parse_authorization(text: str) -> dict[str, str]:
             "Unsupported Authorization Type",
             elements={"ArgumentName": "Authorization"},
         )
+    usual = _USUAL_FIELDS.fullmatch(rest)
+    if usual is not None:
+        return usual.groupdict()
     fields: dict[str, str] = {}
     for item in rest.split(","):
         name, _, value = item.strip(" \t").partition("=")
@@ -263,12 +270,15 @@ def _parse_authorization(text: str) -> dict[str, str]:
     return fields
 
 
-def _parse_request_time(head: RequestHead) -> datetime:
-    """The time in `x-amz-date`, else in `Date`, which may be of either form."""
+def _parse_request_time(head: RequestHead) -> tuple[datetime, str]:
+    """The time in `x-amz-date`, else in `Date`, which may be of either form; and its timestamp."""
     time: datetime | None = None
     amz_date = head.find_header(b"x-amz-date")
     if amz_date is not None:
-        time = parse_timestamp(amz_date.decode("latin-1"))
+        text = amz_date.decode("latin-1")
+        time = parse_timestamp(text)
+        if time is not None:
+            return time, text  # which has one spelling
     else:
         date = (head.find_header(b"date") or b"").decode("latin-1")
         # botocore writes the zone as RFC 5322 does, with digits.
@@ -282,7 +292,7 @@ def _parse_request_time(head: RequestHead) -> datetime:
         raise S3Error(
             S3Code.ACCESS_DENIED, "AWS authentication requires a valid Date or x-amz-date header"
         )
-    return time
+    return time, format_timestamp(time)
 
 
 def _refuse_repeated_headers(head: RequestHead) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
+import pytest
 from hypothesis import example, given, strategies as st
 
+from appliance.s3 import sigv4
 from appliance.s3.addressing import parse_address
 from appliance.s3.canonical import (
     canonical_path,
@@ -194,3 +197,37 @@ def test_a_query_as_sent_is_sorted_by_name_then_value(query: bytes) -> None:
     first = next(iter_canonical_requests(head, signed_headers=(), payload_sha256="x"))
 
     assert first.split(b"\n")[2] == expected
+
+
+FIELDS = [
+    *(b"Credential=a/20261120/us-east-1/s3/aws4_request", b"SignedHeaders=host;x-amz-date"),
+    *(b"Signature=00ff", b"Signature=", b"Credential=a=b", b"Other=1", b"Signature=\xa0", b""),
+]
+authorizations = st.lists(
+    st.tuples(st.sampled_from([b", ", b",", b",  ", b" ,", b"\t,"]), st.sampled_from(FIELDS)),
+    min_size=1,
+    max_size=5,
+).map(lambda items: b"".join(part for item in items for part in item).lstrip(b", \t"))
+
+
+@given(
+    fields=authorizations
+    | st.permutations(FIELDS[:3]).map(b",".join)
+    | st.sampled_from([b", ", b","]).map(lambda comma: comma.join(FIELDS[:3]))
+)
+def test_an_authorization_read_at_once_is_the_one_read_field_by_field(fields: bytes) -> None:
+    value = b"AWS4-HMAC-SHA256 " + fields
+    others = tuple(pair for pair in SIGNED.headers if pair[0] != b"authorization")
+    head = RequestHead(
+        method=SIGNED.method,
+        raw_path=SIGNED.raw_path,
+        raw_query=SIGNED.raw_query,
+        headers=(*others, (b"authorization", value)),
+    )
+
+    at_once = judge(head)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sigv4, "_USUAL_FIELDS", re.compile("(?!)"))
+        by_fields = judge(head)
+
+    assert at_once == by_fields
