@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["PAGES_MAX", "SpanChecksums"]
 
 PAGES_MAX = 8_192
-"""Of 32 GiB in full pages, at some 700 bytes each: 6 MiB."""
+"""Of 32 GiB in full pages, at some 580 bytes each, as traced: 5 MiB."""
 
 
 class SpanChecksums:

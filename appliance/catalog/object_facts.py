@@ -48,8 +48,8 @@ _b = tables.buckets.c
 _v = tables.versions.c
 _p = tables.pages.c
 
-# Of rows that are read again and again; 2.5 KiB each. To make the records of a row costs as much as
-# half of reading it.
+# Of rows that are read again and again, 1.5 KiB each as traced. To make the records of a row costs
+# as much as half of reading it.
 DECODED_MAX = 4_096
 
 _VERSION_AT = len(BUCKET_COLUMNS)

@@ -23,7 +23,7 @@ SMALL_SHARE = 10  # one tenth, as in the paper
 FREQUENCY_MAX = 3  # two bits, as in the paper
 PROMOTING_FREQUENCY = 2  # asked for more than once while it waited, as in the paper
 GHOSTS_MIN = 1_024  # remembered even where few large things fill the room
-GHOST_BYTES = 200  # what remembering a key takes, as measured
+GHOST_BYTES = 200  # remembering a key takes some 110 as traced, and more in a table that grows
 GHOST_SHARE = 8  # they take an eighth of the room at most
 
 
