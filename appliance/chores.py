@@ -10,18 +10,33 @@ import trio
 
 from appliance.catalog import uploads
 from appliance.catalog.errors import CatalogError
+from appliance.catalog.volumes import list_volumes
 from hal.errors import HalError
+from tiers.errors import LedgerUnavailable
+from tiers.own_segments import remove_own_empty
 
 if TYPE_CHECKING:
     from appliance.catalog.engine import Catalog
     from appliance.clock import Clock
+    from appliance.policy_store import PolicyStore
+    from appliance.volume_drains import VolumeDrains
     from hal.records import VolumeId
     from hal.volume import Volume
     from tiers.page_store import PageStore
+    from tiers.ports import DeadLedger
 
-__all__ = ["expire_uploads_forever", "keep_reserve_forever", "measure_room_forever", "seal_volume"]
+__all__ = [
+    "expire_uploads_forever",
+    "follow_catalog_forever",
+    "keep_reserve_forever",
+    "measure_room_forever",
+    "remove_empty_forever",
+    "seal_volume",
+]
 
 ROOMS_INTERVAL_S = 5.0  # how stale placement's idea of free space may be
+FOLLOW_INTERVAL_S = 2.0  # how long a worker may go by what another one's admin API has changed
+EMPTY_INTERVAL_S = 10.0
 EXPIRY_INTERVAL_S = 600.0
 RESERVE_INTERVAL_S = 60.0  # from a disk that was full to the next one
 EXPIRED_PER_COMMIT = 1000
@@ -36,6 +51,29 @@ async def measure_room_forever(store: PageStore, volume_id: VolumeId) -> None:
     while True:
         await trio.sleep(ROOMS_INTERVAL_S)
         await store.measure_room(volume_id)
+
+
+async def follow_catalog_forever(
+    catalog: Catalog, policies: PolicyStore, drains: VolumeDrains
+) -> None:
+    """Bring into force what another worker's admin API changes: policies, states of volumes."""
+    while True:
+        try:
+            await policies.refresh()
+            await drains.obey(await catalog.read(list_volumes))
+        except CatalogError as error:
+            _log.warning("follow_failed", error=str(error))
+        await trio.sleep(FOLLOW_INTERVAL_S)
+
+
+async def remove_empty_forever(store: PageStore, ledger: DeadLedger, *, boot_epoch: int) -> None:
+    """Remove segments of this worker that another one's reclaim has emptied."""
+    while True:
+        await trio.sleep(EMPTY_INTERVAL_S)
+        try:
+            await remove_own_empty(store, ledger, boot_epoch=boot_epoch)
+        except (HalError, LedgerUnavailable) as error:
+            _log.warning("removal_failed", error=str(error))
 
 
 async def keep_reserve_forever(catalog: Catalog) -> None:

@@ -114,6 +114,7 @@ class PolicyStore:
         self._catalog = catalog
         self._on_failure = on_failure
         self._active = ActivePolicy()
+        self._stored: ActiveRevisions | None = None
         # One load at a time: the last one to begin saw all that was committed before it.
         self._loading = trio.Lock()
         # A parse may take 50 ms, which is too long for the loop that serves requests.
@@ -130,12 +131,21 @@ class PolicyStore:
             CatalogError: The catalog cannot be read; what was in force stays.
         """
         async with self._loading:
-            stored = await self._catalog.read(load_active)
+            stored = self._stored = await self._catalog.read(load_active)
             self._active = await trio.to_thread.run_sync(
                 partial(judge_revisions, stored), limiter=self._limiter
             )
         for failure in self._active.failures:
             self._on_failure(failure)
+
+    async def refresh(self) -> None:
+        """The same, where the catalog has changed since; another worker may have done that.
+
+        Raises:
+            CatalogError: See `load`.
+        """
+        if await self._catalog.read(load_active) != self._stored:
+            await self.load()
 
     async def check(
         self, proposal: Proposal, stored: ActiveRevisions, *, tier_bytes: Mapping[str, int]

@@ -4,7 +4,7 @@ Requests are paid before: one token each, or `RateExceeded`. Bytes are paid afte
 because a body's length is not always known: a tenant whose bytes are overdrawn gets no further
 request until the debt is paid, while what is in flight goes on.
 
-Each server process counts for itself: with several workers, a tenant's rate is per worker.
+Each server process counts for itself: of several workers each has its share of a tenant's rates.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RateLimits:
     """Rates per tenant; None is unlimited."""
 
     requests_per_s_max: float | None = None
-    bytes_per_s_max: int | None = None
+    bytes_per_s_max: float | None = None
 
 
 UNLIMITED = RateLimits()

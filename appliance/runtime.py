@@ -9,7 +9,6 @@ close. It alone constructs clocks, randomness, devices and limiters.
 from __future__ import annotations
 
 import os
-import random  # noqa: TID251  # this is the composition root
 import signal
 import threading
 import uuid
@@ -24,34 +23,28 @@ import trio
 from appliance.access_log import AccessLog
 from appliance.access_sample import AccessSample
 from appliance.admin.application import AdminApplication
-from appliance.admin.state import AdminState, ServerFacts
 from appliance.assembly import (
     Core,
     make_keyring,
-    make_manifest_writer,
-    make_reclaimer,
-    make_scrubber,
     make_service,
 )
-from appliance.capacity.desk import CapacityDesk
-from appliance.capacity.table_heat import TableHeat
-from appliance.catalog.connections import database_path, is_sqlite, parse_url
+from appliance.capacity.desk import report_counts_failure
+from appliance.capacity.request_counts import RequestCounts
+from appliance.catalog.connections import is_sqlite, parse_url
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import WorkerFenced
+from appliance.catalog.ledger import SqlDeadLedger
 from appliance.catalog.volumes import list_volumes
 from appliance.chores import (
-    expire_uploads_forever,
-    keep_reserve_forever,
+    follow_catalog_forever,
     measure_room_forever,
+    remove_empty_forever,
     seal_volume,
 )
 from appliance.clock import Clock, SystemClock
-from appliance.copies import CatalogCopies
+from appliance.duties import Duties
 from appliance.events import (
-    report_copy,
     report_policy_failure,
-    report_reclaim_failure,
-    report_scrub,
     report_stall,
     report_warning,
 )
@@ -72,19 +65,16 @@ from appliance.objects.pipeline import open_pipeline
 from appliance.policy_store import PolicyStore
 from appliance.preflight import refuse_unsound
 from appliance.rate import RateLimiter, RateLimits
-from appliance.recovery import Recovery
 from appliance.request_log import RequestLog
 from appliance.secrets import SecretBox
 from appliance.servers import Servers, load_token
 from appliance.storage import TIER_ORDER, open_volumes
-from appliance.tiering import Tiering
 from appliance.volume_drains import VolumeDrains
-from appliance.volume_facts import list_volume_facts
 from appliance.watches import watch_parts
 from appliance.worker_lease import WorkerLease
+from appliance.worker_place import WorkerPlace
 from appliance.worker_slot import hold_slot
 from tiers.page_store import PageStore
-from tiers.volume_scrub import PLACES_CHANGED, ScrubPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -95,10 +85,7 @@ if TYPE_CHECKING:
     from appliance.settings import Settings
     from hal.records import SegmentRef
     from tiers.policy import Policy
-    from tiers.reclaimer import Reclaimer
     from tiers.records import StoredPage
-    from tiers.scrubber import Scrubber
-    from tiers.volume_scrub import ScrubEvent
 
 __all__ = ["serve"]
 
@@ -111,11 +98,14 @@ PART_BYTES_MIN = 5 * 1024 * 1024  # S3 UploadPart: every part but the last
 _log = structlog.get_logger("runtime")
 
 
-async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
+async def serve(
+    settings: Settings, *, on_ready: Callable[[str], None], place: WorkerPlace | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reads the certificates again.
 
     Args:
         settings: Validated settings.
+        place: Of this process among several; None where it is the only one.
         on_ready: Given the one line that says where everything is served, once it is.
 
     Raises:
@@ -125,30 +115,30 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """
     clock = SystemClock()
     start_log(settings.log, clock=clock)
-    await Appliance(settings, clock=clock).run(on_ready)
+    await Appliance(settings, clock=clock, place=place).run(on_ready)
 
 
 class Appliance:
     """One server process, from its settings. `run` is called once."""
 
-    def __init__(self, settings: Settings, *, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, *, clock: Clock, place: WorkerPlace | None = None
+    ) -> None:
         self._settings = settings
+        self._place = place or WorkerPlace()
+        self._is_shared = not is_sqlite(parse_url(settings.catalog.url))
         self._clock = clock
         self._metrics = Metrics()
         self._buffers = RequestBuffers(settings.memory.buffer_bytes)
         self._limiter = RateLimiter()
         self._rates = RateLimits(
-            requests_per_s_max=settings.tenants.requests_per_s_max,
-            bytes_per_s_max=settings.tenants.bytes_per_s_max,
+            requests_per_s_max=self._place.share(settings.tenants.requests_per_s_max),
+            bytes_per_s_max=self._place.share(settings.tenants.bytes_per_s_max),
         )
         self._is_ready = False
         self._store: PageStore | None = None
-        self._scrubber: Scrubber | None = None
-        self._copies: CatalogCopies | None = None
         self._policies: PolicyStore | None = None
-        self._drains: VolumeDrains | None = None
-        self._tiering: Tiering | None = None
-        self._capacity: CapacityDesk | None = None
+        self._duties: Duties | None = None
         self._identity: Identity | None = None
         self._pins: BodyPins | None = None
         self._listeners: Mapping[str, str] = {}
@@ -176,14 +166,16 @@ class Appliance:
 
     async def _begin_worker(self, catalog: Catalog, resources: AsyncExitStack) -> WorkerLease:
         """Take a boot epoch, which others leave alone as long as this process lives."""
-        is_shared = not is_sqlite(parse_url(self._settings.catalog.url))
         worker_uuid, predecessor = uuid.uuid4(), None
-        if is_shared:
-            data = self._settings.appliance.data
-            predecessor = resources.enter_context(hold_slot(data, slot=0, worker_uuid=worker_uuid))
+        if self._is_shared:
+            predecessor = await resources.enter_async_context(
+                hold_slot(
+                    self._settings.appliance.data, slot=self._place.slot, worker_uuid=worker_uuid
+                )
+            )
         lease = await WorkerLease.begin(
             catalog,
-            is_leased=is_shared,
+            is_leased=self._is_shared,
             worker_uuid=worker_uuid,
             predecessor=predecessor,
             reading_since_us=self._reading_since_us,
@@ -236,120 +228,87 @@ class Appliance:
         async with open_pipeline() as working:
             keyring = make_keyring(core)
             await working.start(keyring.run)
-            scrubber = self._scrubber = make_scrubber(
-                core, plan_of=self._plan_scrub, on_event=self._note_scrub
-            )
-            await working.start(scrubber.run)
-            tiering = self._tiering = await Tiering.open(
+            counts = RequestCounts(catalog, clock=self._clock, on_failure=report_counts_failure)
+            working.start_soon(counts.run)
+            for volume in volumes:
+                working.start_soon(measure_room_forever, store, volume.volume_id)
+            if core.sample is not None:
+                working.start_soon(core.sample.run)
+            duties = self._duties = Duties(
                 core,
-                settings=self._settings.heat,
+                self._settings,
                 policies=policies,
-                tier_order=TIER_ORDER,
-                lots=random.Random(),  # noqa: S311  # rounds heat
-                on_suspect=scrubber.suspect,
+                metrics=self._metrics,
+                counts=counts,
+                is_shared=self._is_shared,
             )
-            reclaimer = make_reclaimer(
-                core,
-                grace_s=self._settings.reclaim.grace_s,
-                on_freed=tiering.migrator.note_freed,
-            )
-            recovery = None
-            if catalog.was_unclean:
-                recovery = Recovery(core, scrubber, self._settings.recovery)
-                self._metrics.watch("recovery", recovery.statistics, gauges=("usage_findings",))
-            if lease.has_duties:
-                await self._start_reclaim(reclaimer, recovery, working)
-            else:
-                working.start_soon(self._take_reclaim_over, lease, reclaimer, recovery, working)
-            capacity = await self._start_background(core, tiering, working)
-            servers = self._make_servers(core, keyring)
+            servers = self._make_servers(core, keyring, duties, counts)
             watch_parts(
-                self._metrics,
-                core,
-                reclaimer=reclaimer,
-                scrubber=scrubber,
-                keyring=keyring,
-                limiter=self._limiter,
-                servers=servers,
+                self._metrics, core, keyring=keyring, limiter=self._limiter, servers=servers
             )
+            if lease.has_duties:
+                await self._start_duties(duties, keyring, servers, working)
+            else:
+                working.start_soon(self._take_over, lease, duties, keyring, servers, working)
             loop = LoopWatch(on_stall=report_stall)
             working.start_soon(loop.run)
             self._metrics.watch("loop", loop.statistics, gauges=("late_max_s",))
+            if self._place.has_supervisor:
+                working.start_soon(_end_with_supervisor)
             working.start_soon(_obey_signals, servers, self._settings.s3.shutdown_grace_s)
             await servers.run(lambda listeners: self._become_ready(listeners, on_ready))
             self._is_ready = False
-            await capacity.fold_requests()
-            await tiering.keep_heat()
+            await counts.fold()
+            await duties.keep()
             working.cancel_scope.cancel()
         for volume in volumes:
             await seal_volume(volume)
 
-    async def _take_reclaim_over(
+    async def _take_over(
         self,
         lease: WorkerLease,
-        reclaimer: Reclaimer,
-        recovery: Recovery | None,
+        duties: Duties,
+        keyring: KeyRing,
+        servers: Servers,
         working: trio.Nursery,
     ) -> None:
-        await lease.wait_duties()
-        await self._start_reclaim(reclaimer, recovery, working)
-
-    async def _start_reclaim(
-        self, reclaimer: Reclaimer, recovery: Recovery | None, working: trio.Nursery
-    ) -> None:
-        """Look at what was written last, where the last end may not have been clean; then free."""
-        if recovery is not None:
-            await recovery.recheck()
-            working.start_soon(recovery.compare_usage)
-        # Not before: a page may lie again where a place is about to be punched.
-        working.start_soon(
-            partial(
-                reclaimer.run,
-                interval_s=self._settings.reclaim.interval_s,
-                on_failure=report_reclaim_failure,
+        """Follow what another worker's admin API changes, until the duties are this one's."""
+        assert self._store is not None
+        assert self._policies is not None
+        async with open_pipeline() as following:
+            following.start_soon(
+                follow_catalog_forever, lease.catalog, self._policies, VolumeDrains(self._store)
             )
-        )
+            following.start_soon(
+                partial(
+                    remove_empty_forever,
+                    self._store,
+                    SqlDeadLedger(lease.catalog),
+                    boot_epoch=lease.epoch,
+                )
+            )
+            await lease.wait_duties()
+            following.cancel_scope.cancel()
+        await self._policies.load()
+        await self._start_duties(duties, keyring, servers, working)
 
-    async def _start_background(
-        self, core: Core, tiering: Tiering, working: trio.Nursery
-    ) -> CapacityDesk:
-        """What goes on beside the serving, but for scrub, reclaim and recovery."""
-        await working.start(tiering.run)
-        self._drains = VolumeDrains(core.store, tell_mover=tiering.migrator.obey_drains)
-        await self._drains.obey(await core.catalog.read(list_volumes))
-        for volume in core.store.volumes:
-            working.start_soon(measure_room_forever, core.store, volume.volume_id)
-        working.start_soon(keep_reserve_forever, core.catalog)
-        working.start_soon(expire_uploads_forever, core.catalog, self._clock)
-        self._start_copies(core.catalog, working)
-        capacity = self._capacity = CapacityDesk(
-            core,
-            tier_order=TIER_ORDER,
-            metrics=self._metrics,
-            heat=TableHeat(tiering.heat, now=tiering.now, now_us=self._clock.now_us),
+    async def _start_duties(
+        self, duties: Duties, keyring: KeyRing, servers: Servers, working: trio.Nursery
+    ) -> None:
+        assert self._identity is not None
+        parts = await duties.start(working)
+        state = duties.make_admin_state(
+            parts,
+            keyring,
+            appliance_uuid=str(self._identity.appliance_uuid),
+            started_us=self._started_us,
+            listeners=lambda: self._listeners,
         )
-        working.start_soon(capacity.run)
-        if core.sample is not None:
-            working.start_soon(core.sample.run)
-        tiering.watch(self._metrics)
-        return capacity
-
-    def _start_copies(self, catalog: Catalog, working: trio.Nursery) -> None:
-        url = parse_url(self._settings.catalog.url)
-        copies = self._copies = CatalogCopies(
-            catalog,
-            database=database_path(url) if is_sqlite(url) else None,
-            volumes=self._settings.volumes,
-            clock=self._clock,
-            kept=self._settings.catalog.copies_kept,
-            on_event=report_copy,
+        token = load_token(self._settings.admin.token_file)
+        servers.offer_admin(
+            AdminApplication(state),
+            remote=AdminApplication(state, bearer_token=token) if token else None,
         )
-        interval_s = self._settings.catalog.copy_interval_s
-        if interval_s and is_sqlite(url):
-            working.start_soon(partial(copies.run, interval_s=interval_s))
-        elif interval_s:
-            _log.info("catalog_copies_off", reason="PostgreSQL: pg_dump is the way")
-        self._metrics.watch("catalog_copies", copies.statistics, gauges=COPY_GAUGES)
 
     def _become_ready(self, listeners: Mapping[str, str], on_ready: Callable[[str], None]) -> None:
         self._listeners = listeners
@@ -360,29 +319,20 @@ class Appliance:
         assert self._store is not None, "nothing is dirty before the volumes are open"
         return await self._store.flush(segments)
 
-    def _plan_scrub(self, tier: str) -> ScrubPlan:
-        settings = self._settings.scrub
-        is_hot = tier == TIER_ORDER[0]
-        return ScrubPlan(
-            period_s=settings.hot_period_s if is_hot else settings.cold_period_s,
-            rate_max=settings.bytes_per_s_max,
-            is_scheduled=settings.enabled,
-        )
-
     def _find_policy(self) -> Policy:
         assert self._policies is not None
         return self._policies.active().policy
 
     def _note_lost(self, page: StoredPage) -> None:
-        if self._scrubber is not None:
-            self._scrubber.suspect(page)
+        if self._duties is not None:
+            self._duties.suspect(page)
 
     def _make_sample(self, box: SecretBox) -> AccessSample | None:
         settings = self._settings.access_sample
         if settings.directory is None:
             return None
         sample = AccessSample(
-            settings.directory,
+            self._place.own_directory(settings.directory),
             key=box.mac_key("access-sample"),
             share=settings.share,
             plain_names=settings.names == "plain",
@@ -393,7 +343,9 @@ class Appliance:
         self._metrics.watch("access_sample", sample.statistics, gauges=("failing",))
         return sample
 
-    def _make_servers(self, core: Core, keyring: KeyRing) -> Servers:
+    def _make_servers(
+        self, core: Core, keyring: KeyRing, duties: Duties, counts: RequestCounts
+    ) -> Servers:
         settings = self._settings.s3
         service = make_service(
             core,
@@ -412,15 +364,13 @@ class Appliance:
             active_policy=self._find_policy,
             trusted_proxies=[ip_network(text) for text in settings.trusted_proxies],
         )
-        assert self._tiering is not None
-        assert self._capacity is not None
         requests = RequestLog(
             self._metrics,
             AccessLog(self._settings.log, clock=self._clock),
             limiter=self._limiter,
             rates=self._rates,
             clock=self._clock,
-            tell=(self._tiering.note_request, self._capacity.note),
+            tell=(duties.note_request, counts.note_record),
         )
         request_ids = RequestIds(os.urandom)
         s3 = S3Application(
@@ -435,64 +385,16 @@ class Appliance:
             mint_request_id=request_ids.mint,
             now_us=self._clock.now_us,
         )
-        state = self._make_admin_state(core, keyring)
-        token = load_token(self._settings.admin.token_file)
         return Servers(
             self._settings,
             s3=s3,
             answers=answers,
-            admin=AdminApplication(state),
-            admin_remote=AdminApplication(state, bearer_token=token) if token else None,
+            place=self._place,
             health=HealthApplication(
                 is_ready=lambda: self._is_ready,
                 render_metrics=self._metrics.render,
                 bearer_token=load_token(self._settings.metrics.token_file),
             ),
-        )
-
-    def _make_admin_state(self, core: Core, keyring: KeyRing) -> AdminState:
-        assert self._scrubber is not None
-        assert self._copies is not None
-        assert self._policies is not None
-        assert self._capacity is not None
-        assert self._drains is not None
-        assert self._tiering is not None
-        return AdminState(
-            catalog=core.catalog,
-            secret_box=core.box,
-            keyring=keyring,
-            clock=core.clock,
-            random_bytes=core.random_bytes,
-            buckets_max_default=self._settings.tenants.buckets_max,
-            list_volume_facts=partial(list_volume_facts, core.store),
-            describe_server=self._describe_server,
-            scrub=self._scrubber,
-            copy_catalog=self._copies.copy_now,
-            manifests=make_manifest_writer(core),
-            policies=self._policies,
-            reports=self._capacity,
-            drains=self._drains,
-            on_tenant_deleted=self._metrics.forget_tenant,
-            tiering=self._tiering.desk,
-        )
-
-    def _note_scrub(self, event: ScrubEvent) -> None:
-        report_scrub(event)
-        if event.page is not None and event.kind in PLACES_CHANGED and self._tiering is not None:
-            self._tiering.migrator.note_healed(event.page)
-
-    def _describe_server(self) -> ServerFacts:
-        assert self._identity is not None
-        assert self._copies is not None
-        return ServerFacts(
-            appliance_uuid=str(self._identity.appliance_uuid),
-            started_us=self._started_us,
-            catalog_kind=(
-                "SQLite" if self._settings.catalog.url.startswith("sqlite") else "PostgreSQL"
-            ),
-            listeners=self._listeners,
-            last_copy_us=self._copies.last_made_us,
-            copy_failure=self._copies.failure,
         )
 
 
@@ -520,6 +422,16 @@ async def _keep_lease(lease: WorkerLease) -> None:
         _log.error("worker_fenced", epoch=lease.epoch, error=str(error))
         _end_in_time(LEASE_TERMS.margin_s / 2)
         raise
+
+
+async def _end_with_supervisor() -> None:
+    """End at once when nobody holds standard input open any more: whoever starts again may begin.
+
+    That is a crash, on purpose: clients of this process are told nothing that is not so.
+    """
+    await trio.lowlevel.wait_readable(0)
+    _log.error("supervisor_gone")
+    os._exit(EXIT_RECOVER)
 
 
 async def _obey_signals(servers: Servers, grace_s: float) -> None:

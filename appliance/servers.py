@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ssl
 from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
+from appliance.http.errors import ListenAddressTaken
 from appliance.http.hypercorn_server import serve_with_hypercorn
 from appliance.http.limits import HttpLimits
 from appliance.http.listeners import BoundAddress, ListenAddress, UnixAddress
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
 
     from appliance.http.early_answer import EarlyAnswers
     from appliance.settings import S3Settings, Settings
+    from appliance.worker_place import WorkerPlace
 
 __all__ = ["Servers", "TokenFileInvalid", "limits_of", "load_token"]
 
+ADMIN_RETRY_S = 1.0
 TOKEN_CHARS_MIN = 32  # 128 bits even in hexadecimal
 
 _log = structlog.get_logger("servers")
@@ -89,9 +93,9 @@ class Servers:
         settings: Where to listen.
         s3: The S3 application.
         answers: What the S3 port says without the application.
-        admin: The admin API for its Unix socket.
-        admin_remote: The same behind a bearer token, for TCP; None where none is configured.
         health: Health and metrics.
+        place: Of this process among others that share the S3 addresses; the ports of health and
+            metrics are counted up from the settings' by its slot.
     """
 
     def __init__(
@@ -100,9 +104,8 @@ class Servers:
         *,
         s3: ASGIFramework,
         answers: EarlyAnswers,
-        admin: ASGIFramework,
-        admin_remote: ASGIFramework | None,
         health: ASGIFramework,
+        place: WorkerPlace,
     ) -> None:
         tls = None
         if settings.s3.tls_certificate is not None and settings.s3.tls_key is not None:
@@ -110,15 +113,23 @@ class Servers:
                 certificate_path=settings.s3.tls_certificate, key_path=settings.s3.tls_key
             )
         self._settings = settings
-        self._admin = admin
-        self._admin_remote = admin_remote
+        self._admin: tuple[ASGIFramework, ASGIFramework | None] | None = None
+        self._admin_offered = trio.Event()
+        self._waiting = trio.CancelScope()
         self._health = health
+        self._place = place
         self._stop = trio.Event()
         self.s3 = Server(
             s3,
             listens=[
-                Listen(address=ListenAddress(host=address.host, port=address.port), tls=tls)
-                for address in settings.s3.listen
+                Listen(
+                    address=ListenAddress(host=address.host, port=address.port),
+                    tls=tls,
+                    sockets=sockets,
+                )
+                for address, sockets in zip(
+                    settings.s3.listen, place.sockets or repeat(()), strict=False
+                )
             ],
             answers=answers,
             limits=limits_of(settings.s3),
@@ -136,26 +147,41 @@ class Servers:
             HttpError: An address is taken or may not be served.
         """
         async with open_pipeline() as others:
-            admin = await self._start(
-                others, self._admin, UnixAddress(path=self._settings.admin.socket)
-            )
+            admin: list[str] = []
+            if self._admin_offered.is_set():
+                admin = await self._start_admin(others)
+            else:
+                others.start_soon(self._start_admin_later, others)
             metrics = [
                 await self._start(
-                    others, self._health, ListenAddress(host=address.host, port=address.port)
+                    others,
+                    self._health,
+                    ListenAddress(
+                        host=address.host, port=address.port and address.port + self._place.slot
+                    ),
                 )
                 for address in self._settings.metrics.listen
             ]
-            remote = await self._start_remote_admin(others)
             async with open_pipeline() as main:
                 bound: Sequence[BoundAddress] = await main.start(self.s3.serve)
-                listeners = {
-                    "s3": ",".join(address.url for address in bound),
-                    "admin": ",".join([str(admin), *remote]),
-                }
+                listeners = {"s3": ",".join(address.url for address in bound)}
+                if admin:
+                    listeners["admin"] = ",".join(admin)
                 if metrics:
                     listeners["metrics"] = ",".join(_url(address) for address in metrics)
                 on_listening(listeners)
             self._stop.set()
+            self._waiting.cancel()
+
+    def offer_admin(self, admin: ASGIFramework, *, remote: ASGIFramework | None) -> None:
+        """Serve the admin API as well, from now on or from `run` on. Called at most once.
+
+        Args:
+            admin: For its Unix socket.
+            remote: The same behind a bearer token, for TCP; None where none is configured.
+        """
+        self._admin = admin, remote
+        self._admin_offered.set()
 
     def request_stop(self) -> None:
         """Stop the S3 port gracefully, and the others after it."""
@@ -182,24 +208,34 @@ class Servers:
         )
         return bound
 
-    async def _start_remote_admin(self, nursery: trio.Nursery) -> list[str]:
+    async def _start_admin_later(self, nursery: trio.Nursery) -> None:
+        """Once it is offered, and whoever served it before has let go of its addresses."""
+        with self._waiting:
+            await self._admin_offered.wait()
+            while True:
+                try:
+                    where = await self._start_admin(nursery)
+                except ListenAddressTaken as error:
+                    _log.warning("admin_address_taken", error=str(error))
+                else:
+                    _log.info("admin_began", listeners=where)
+                    return
+                await trio.sleep(ADMIN_RETRY_S)
+
+    async def _start_admin(self, nursery: trio.Nursery) -> list[str]:
+        assert self._admin is not None
+        admin, remote = self._admin
         settings = self._settings.admin
-        if self._admin_remote is None:
-            return []
+        where = [str(await self._start(nursery, admin, UnixAddress(path=settings.socket)))]
+        if remote is None:
+            return where
         assert settings.tls_certificate is not None, "the settings demand TLS for remote admin"
         assert settings.tls_key is not None
         tls = TlsFiles(certificate_path=settings.tls_certificate, key_path=settings.tls_key)
-        return [
-            _url(
-                await self._start(
-                    nursery,
-                    self._admin_remote,
-                    ListenAddress(host=address.host, port=address.port),
-                    tls,
-                )
-            )
-            for address in settings.listen
-        ]
+        for address in settings.listen:
+            there = ListenAddress(host=address.host, port=address.port)
+            where.append(_url(await self._start(nursery, remote, there, tls)))
+        return where
 
 
 def _url(address: BoundAddress | UnixAddress) -> str:

@@ -30,6 +30,7 @@ from appliance.setting_types import (
     Words,
     parse_network,
 )
+from appliance.worker_place import WORKERS_MAX
 
 __all__ = [
     "DATA_PLACEHOLDER",
@@ -93,6 +94,10 @@ class ApplianceSettings:
         PathText,
         Field(description="Directory of catalog, keys and sockets; mode 0700, one per appliance."),
     ] = Path("/var/lib/thermocline")
+    workers: Annotated[
+        int,
+        Field(ge=1, le=WORKERS_MAX, description="Server processes; PostgreSQL where more than 1."),
+    ] = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

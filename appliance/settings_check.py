@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find_problem"]
 
+PORT_MAX = 65_535
 _PLAIN_HTTP_REFUSED = (
     "{} would serve plain HTTP to the network: set tls_certificate and tls_key, "
     "or allow_plain_http = true behind a proxy that speaks TLS"
@@ -64,12 +65,19 @@ def _iter_admin(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
 def _iter_metrics(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     metrics = settings.metrics
     for address in metrics.listen:
+        if address.port and address.port + settings.appliance.workers > PORT_MAX + 1:
+            yield ("metrics", "listen"), f"{address}: each worker takes the next port after it"
         if not address.is_loopback and metrics.token_file is None:
             yield ("metrics", "listen"), f"{address} is open to the network: set token_file"
 
 
 def _iter_catalog(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     url = settings.catalog.url
+    if url.startswith("sqlite:") and settings.appliance.workers > 1:
+        yield (
+            ("appliance", "workers"),
+            "more than one server process needs PostgreSQL: SQLite is for one",
+        )
     if url.startswith("sqlite:") and "?" in url:
         # In a URL a question mark begins the driver's options: the path would be cut there.
         yield ("catalog", "url"), "the path must not contain a question mark"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import structlog
+import trio
 
 from appliance.catalog.records import VolumeState
 from hal.errors import HalError
@@ -30,6 +31,7 @@ class VolumeDrains:
     Args:
         store: Places new pages.
         tell_mover: Empties the volumes that it is told, and no others; None where nothing moves.
+        settle_s: After how long every other worker obeys as well; 0 where there is none.
     """
 
     def __init__(
@@ -37,9 +39,11 @@ class VolumeDrains:
         store: PageStore,
         *,
         tell_mover: Callable[[Collection[VolumeId]], None] | None = None,
+        settle_s: float = 0.0,
     ) -> None:
         self._store = store
         self._tell_mover = tell_mover
+        self._settle_s = settle_s
 
     async def obey(self, volumes: Sequence[VolumeRow]) -> None:
         """Bring the states of all volumes into force, as they are in the catalog."""
@@ -60,12 +64,18 @@ class VolumeDrains:
             draining = [row.volume_id for row in volumes if row.state is VolumeState.DRAINING]
             self._tell_mover(draining)
 
-    def is_bare(self, volume_id: VolumeId) -> bool:
+    async def look_bare(self, volume_id: VolumeId) -> bool:
         """Whether no segment is left on the volume: nothing lies there, and nothing is to come.
 
-        A volume that is not open is not known to be.
+        A volume that is not open is not known to be. Called once it is drained by the catalog's
+        word; where there are other workers it gives them the time to hear of that.
+
+        Raises:
+            HalError: It cannot be looked at.
         """
-        return any(
-            volume.volume_id == volume_id and not volume.list_segments()
-            for volume in self._store.volumes
-        )
+        await trio.sleep(self._settle_s)
+        for volume in self._store.volumes:
+            if volume.volume_id == volume_id:
+                await volume.refresh()
+                return not volume.list_segments()
+        return False

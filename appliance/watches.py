@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from appliance.objects.buffers import RequestBuffers
     from appliance.rate import RateLimiter
     from appliance.servers import Servers
+    from hal.volume import Volume
     from tiers.page_store import PageStore
     from tiers.reclaimer import Reclaimer
     from tiers.scrubber import Scrubber
 
-__all__ = ["watch_parts"]
+__all__ = ["watch_duties", "watch_parts"]
 
 CATALOG_GAUGES = (
     "reads_running",
@@ -49,8 +50,6 @@ def watch_parts(
     metrics: Metrics,
     core: Core,
     *,
-    reclaimer: Reclaimer,
-    scrubber: Scrubber,
     keyring: KeyRing,
     limiter: RateLimiter,
     servers: Servers,
@@ -59,13 +58,22 @@ def watch_parts(
     metrics.watch("catalog", core.catalog.statistics, gauges=CATALOG_GAUGES)
     metrics.watch("pages", core.store.statistics)
     metrics.watch("accesses", core.recorder.statistics, gauges=("pending",))
-    metrics.watch("reclaim", reclaimer.statistics)
     metrics.watch("keyring", keyring.statistics, gauges=KEYRING_GAUGES)
     metrics.watch("http", servers.s3.statistics, gauges=("connections_open",))
     metrics.watch("rate", limiter.statistics, gauges=("tenants_known",))
     metrics.watch("page_cache", core.page_cache.statistics, gauges=PAGE_CACHE_GAUGES)
     _watch_buffers(metrics, core.buffers)
-    _watch_volumes(metrics, core.store, scrubber)
+    _watch_volumes(metrics, core.store)
+
+
+def watch_duties(
+    metrics: Metrics, store: PageStore, *, reclaimer: Reclaimer, scrubber: Scrubber
+) -> None:
+    """Publish the numbers of what one worker alone does, as far as nobody else does."""
+    metrics.watch("reclaim", reclaimer.statistics)
+    for volume in store.volumes:
+        labels = _labels_of(volume)
+        metrics.watch("scrub", scrubber.watch(volume.volume_id), gauges=SCRUB_GAUGES, labels=labels)
 
 
 def _watch_buffers(metrics: Metrics, buffers: RequestBuffers) -> None:
@@ -73,9 +81,9 @@ def _watch_buffers(metrics: Metrics, buffers: RequestBuffers) -> None:
         metrics.watch("buffers", pool.statistics, gauges=BUFFER_GAUGES, labels={"pool": size})
 
 
-def _watch_volumes(metrics: Metrics, store: PageStore, scrubber: Scrubber) -> None:
+def _watch_volumes(metrics: Metrics, store: PageStore) -> None:
     for volume in store.volumes:
-        labels = {"volume": str(volume.volume_id), "tier": volume.tier}
+        labels = _labels_of(volume)
         metrics.watch("volume", volume.statistics, gauges=VOLUME_GAUGES, labels=labels)
         metrics.watch("device", volume.device.statistics, gauges=DEVICE_GAUGES, labels=labels)
         metrics.watch(
@@ -84,4 +92,7 @@ def _watch_volumes(metrics: Metrics, store: PageStore, scrubber: Scrubber) -> No
             gauges=("total_bytes", "free_bytes"),
             labels=labels,
         )
-        metrics.watch("scrub", scrubber.watch(volume.volume_id), gauges=SCRUB_GAUGES, labels=labels)
+
+
+def _labels_of(volume: Volume) -> dict[str, str]:
+    return {"volume": str(volume.volume_id), "tier": volume.tier}

@@ -88,7 +88,7 @@ class WorkerLease:
         terms: LeaseTerms,
     ) -> None:
         self.epoch = start.epoch
-        self._catalog = catalog
+        self.catalog = catalog
         self._is_leased = is_leased
         self._reading_since_us = reading_since_us
         self._clock = clock
@@ -197,7 +197,7 @@ class WorkerLease:
         renewal: Renewal | None = None
         try:
             with trio.move_on_after(max(self._timer.stops_at - asked_at, 0.0)):
-                renewal = await self._catalog.run_apart(
+                renewal = await self.catalog.run_apart(
                     partial(
                         renew_lease,
                         epoch=self.epoch,
@@ -228,7 +228,7 @@ class WorkerLease:
         gone: list[int] = []
         try:
             with trio.move_on_after(max(self._timer.stops_at - self._clock.monotonic(), 0.0)):
-                gone = await self._catalog.run_apart(partial(fence_expired, spared=self.epoch))
+                gone = await self.catalog.run_apart(partial(fence_expired, spared=self.epoch))
         except CatalogError as error:
             _log.warning("fence_failed", error=str(error))
         self._fenced += len(gone)

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import fcntl
 import uuid
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+
+import trio
 
 from appliance.catalog.errors import CatalogBusy, CatalogUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator
+    from io import BufferedRandom
     from pathlib import Path
 
 __all__ = ["hold_slot"]
 
 _UUID_CHARS = 36
+# A worker whose supervisor was killed ends by itself, but not before the next start of it begins.
+SLOT_WAIT_S = 5.0
+_SLOT_RETRY_S = 0.1
 
 
-@contextmanager
-def hold_slot(directory: Path, *, slot: int, worker_uuid: uuid.UUID) -> Iterator[uuid.UUID | None]:
+@asynccontextmanager
+async def hold_slot(
+    directory: Path, *, slot: int, worker_uuid: uuid.UUID
+) -> AsyncIterator[uuid.UUID | None]:
     """Hold a place for one worker in a data directory; yields who held it last, for it has ended.
 
     The lock goes with the process, so whoever gets it knows what it need not wait a lease for. It
@@ -35,7 +43,7 @@ def hold_slot(directory: Path, *, slot: int, worker_uuid: uuid.UUID) -> Iterator
         worker_uuid: Of this start.
 
     Raises:
-        CatalogBusy: Another process holds it.
+        CatalogBusy: Another process holds it, and does so for `SLOT_WAIT_S`.
         CatalogUnavailable: The file cannot be made or written.
     """
     path = directory / f"worker-{slot}.lock"
@@ -45,13 +53,14 @@ def hold_slot(directory: Path, *, slot: int, worker_uuid: uuid.UUID) -> Iterator
     except OSError as error:
         raise CatalogUnavailable(f"{path}: {error.strerror}") from error
     with held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        with trio.move_on_after(SLOT_WAIT_S) as waiting:
+            while not _try_lock(held):  # noqa: ASYNC110  # nothing tells when a lock is let go of
+                await trio.sleep(_SLOT_RETRY_S)
+        if waiting.cancelled_caught:
             raise CatalogBusy(
                 f"{directory} belongs to a server that is running: each needs a data directory of "
                 "its own"
-            ) from error
+            )
         try:
             predecessor = _parse_uuid(held.read(_UUID_CHARS))
             held.seek(0)
@@ -60,6 +69,14 @@ def hold_slot(directory: Path, *, slot: int, worker_uuid: uuid.UUID) -> Iterator
         except OSError as error:
             raise CatalogUnavailable(f"{path}: {error.strerror}") from error
         yield predecessor
+
+
+def _try_lock(held: BufferedRandom) -> bool:
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _parse_uuid(data: bytes) -> uuid.UUID | None:

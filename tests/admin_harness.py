@@ -200,8 +200,8 @@ class StandingDrains:
         draining = [row.volume_id for row in volumes if row.state is VolumeState.DRAINING]
         self._tiering.obey_drains(draining)
 
-    def is_bare(self, volume_id: VolumeId) -> bool:
-        """See `DrainControl.is_bare`."""
+    async def look_bare(self, volume_id: VolumeId) -> bool:
+        """See `DrainControl.look_bare`."""
         return volume_id in self.bare
 
 

@@ -70,7 +70,7 @@ async def remove_volume(state: AdminState, call: Call) -> DrainView:
         raise _refuse("NotDraining", f"volume {row.volume_id} is not empty: drain it first")
     # Once more, for a write that chose the volume a moment before it was barred.
     await state.drains.obey(await state.catalog.read(list_volumes))
-    is_bare = state.drains.is_bare(row.volume_id)
+    is_bare = await state.drains.look_bare(row.volume_id)
     wanted = VolumeState.REMOVED
     await _set_state(state, call, row.volume_id, wanted, verb="remove", is_bare=is_bare)
     return await _show(state, await _load(state, call))

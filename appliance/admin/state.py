@@ -108,8 +108,8 @@ class DrainControl(Protocol):
         """Bring the states of all volumes into force."""
         ...
 
-    def is_bare(self, volume_id: VolumeId) -> bool:
-        """Whether no segment is left on the volume."""
+    async def look_bare(self, volume_id: VolumeId) -> bool:
+        """Whether no segment is left on a drained volume, once every worker has heard of it."""
         ...
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from appliance.metrics import Metrics
     from tiers.report_facts import Cut
 
-__all__ = ["CapacityDesk"]
+__all__ = ["CapacityDesk", "report_counts_failure"]
 
 _log = structlog.get_logger("capacity")
 
@@ -42,6 +42,7 @@ class CapacityDesk:
         tier_order: Tier names, fastest first.
         metrics: Where gauges are published.
         heat: What is known of reads; None where nobody keeps any.
+        counts: Requests, run by somebody else; None to count them here.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class CapacityDesk:
         tier_order: Sequence[str],
         metrics: Metrics,
         heat: TableHeat | None = None,
+        counts: RequestCounts | None = None,
     ) -> None:
         self._core = core
         self._metrics = metrics
@@ -63,8 +65,9 @@ class CapacityDesk:
             computing=core.computing,
             heat=heat,
         )
-        self._counts = RequestCounts(
-            core.catalog, clock=core.clock, on_failure=_report_counts_failure
+        self._runs_counts = counts is None
+        self._counts = counts or RequestCounts(
+            core.catalog, clock=core.clock, on_failure=report_counts_failure
         )
         self._sampler = CapacitySampler(
             core.catalog,
@@ -90,20 +93,13 @@ class CapacityDesk:
         """Sample and fold until cancelled."""
         await self._load_marks()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._counts.run)
+            if self._runs_counts:
+                nursery.start_soon(self._counts.run)
             nursery.start_soon(partial(self._sampler.run, on_sample=self._note_sample))
 
     def note(self, record: RequestRecord) -> None:
         """Count a request for its tenant's bill; must not block."""
-        if record.tenant_id is not None:
-            self._counts.note(
-                record.tenant_id,
-                operation=record.operation,
-                method=record.method,
-                status=record.status,
-                received_bytes=record.received_bytes,
-                sent_bytes=record.sent_bytes,
-            )
+        self._counts.note_record(record)
 
     async def report_capacity(self, cut: Cut, *, names: Mapping[str, str]) -> CapacityReport:
         """See `CapacityReporter.report_capacity`."""
@@ -142,5 +138,6 @@ def _report_sample_failure(error: CatalogError) -> None:
     _log.warning("capacity_sample_failed", error=str(error))
 
 
-def _report_counts_failure(error: CatalogError) -> None:
+def report_counts_failure(error: CatalogError) -> None:
+    """Log that requests could not be added to the catalog for now."""
     _log.warning("usage_counts_kept_back", error=str(error))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from appliance.catalog.engine import Catalog
     from appliance.catalog.unit import Connection
     from appliance.clock import Clock
+    from appliance.http.asgi import RequestRecord
     from tenants.records import TenantId
 
 __all__ = ["FOLD_INTERVAL_S", "RequestCounts", "classify"]
@@ -76,6 +77,18 @@ class RequestCounts:
         # `month_of` of this very second is asked for at every request.
         self._month = 0
         self._month_second = -1
+
+    def note_record(self, record: RequestRecord) -> None:
+        """Count an answered request, as the log has it, where its tenant is known."""
+        if record.tenant_id is not None:
+            self.note(
+                record.tenant_id,
+                operation=record.operation,
+                method=record.method,
+                status=record.status,
+                received_bytes=record.received_bytes,
+                sent_bytes=record.sent_bytes,
+            )
 
     def note(
         self,

@@ -51,10 +51,15 @@ _RETRY_AFTER_S = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listen:
-    """One address to listen on, with TLS where files are given."""
+    """One address to listen on, with TLS where files are given.
+
+    Attributes:
+        sockets: Listening there already, of a process above; this one's to close from here on.
+    """
 
     address: ListenAddress
     tls: TlsFiles | None = None
+    sockets: tuple[socket.socket, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +224,7 @@ class Server:
         listeners: list[tuple[Listen, trio.SocketListener]],
         bound: list[BoundAddress],
     ) -> None:
-        sockets = await open_tcp_sockets(
+        sockets = listen.sockets or await open_tcp_sockets(
             listen.address, backlog=self._limits.backlog, reuse_port=self._reuse_port
         )
         for opened in sockets:

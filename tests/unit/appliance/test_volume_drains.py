@@ -55,17 +55,17 @@ async def test_a_drain_bars_and_seals_the_volume_and_tells_the_mover() -> None:
 async def test_a_volume_is_bare_once_its_last_segment_is_gone() -> None:
     store = await make_store([make_device(), make_device()])
     drains = VolumeDrains(store)
-    assert drains.is_bare(VolumeId(1))
+    assert await drains.look_bare(VolumeId(1))
     page = await write_page(store, b"a")
-    assert not drains.is_bare(VolumeId(1))
+    assert not await drains.look_bare(VolumeId(1))
 
     await drains.obey(rows(DRAINING, ACTIVE))
-    assert not drains.is_bare(VolumeId(1))
+    assert not await drains.look_bare(VolumeId(1))
     await store.discard([page.extent])
     await store.volume(VolumeId(1)).remove_segment(page.extent.segment_id)
 
-    assert drains.is_bare(VolumeId(1))
-    assert not drains.is_bare(VolumeId(7)), "one that is not open is not known to be"
+    assert await drains.look_bare(VolumeId(1))
+    assert not await drains.look_bare(VolumeId(7)), "one that is not open is not known to be"
 
 
 async def test_a_removed_volume_stays_barred_and_is_nobodys_to_empty() -> None:
