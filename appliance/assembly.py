@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Core",
+    "fast_room_bytes",
     "make_keyring",
     "make_manifest_writer",
     "make_reclaimer",
@@ -108,8 +109,15 @@ def _make_recorder(store: PageStore) -> AccessRecorder:
     return AccessRecorder(
         default_policy().heat,
         fast_volumes=fast,
-        room_bytes=sum(store.room(volume_id).total_bytes for volume_id in fast),
+        room_bytes=fast_room_bytes(store),
     )
+
+
+def fast_room_bytes(store: PageStore) -> int:
+    """The size of the fastest tier, as last measured."""
+    fast = store.tier_order[0]
+    rooms = (store.room(each.volume_id) for each in store.volumes if each.tier == fast)
+    return sum(room.total_bytes for room in rooms)
 
 
 def make_keyring(core: Core) -> KeyRing:

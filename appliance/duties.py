@@ -22,6 +22,7 @@ from appliance.catalog.volumes import list_volumes
 from appliance.chores import expire_uploads_forever, keep_reserve_forever
 from appliance.copies import CatalogCopies
 from appliance.events import report_copy, report_reclaim_failure, report_scrub
+from appliance.heat_link import LINK_NAME, receive_notes
 from appliance.recovery import Recovery
 from appliance.storage import TIER_ORDER
 from appliance.tiering import Tiering
@@ -146,6 +147,9 @@ class Duties:
             )
         )
         await nursery.start(tiering.run)
+        if self._is_shared:
+            link = settings.appliance.data / LINK_NAME
+            await nursery.start(receive_notes, core.recorder, link)
         drains = VolumeDrains(
             core.store,
             tell_mover=tiering.migrator.obey_drains,

@@ -25,6 +25,7 @@ from appliance.access_sample import AccessSample
 from appliance.admin.application import AdminApplication
 from appliance.assembly import (
     Core,
+    fast_room_bytes,
     make_keyring,
     make_service,
 )
@@ -49,6 +50,7 @@ from appliance.events import (
     report_warning,
 )
 from appliance.handlers.request import S3Limits
+from appliance.heat_link import LINK_NAME, send_notes
 from appliance.http.asgi import S3Application
 from appliance.http.early_answer import EarlyAnswers, render_error_document
 from appliance.http.health import HealthApplication
@@ -81,7 +83,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.keyring import KeyRing
-    from appliance.objects.pins import BodyPins
     from appliance.settings import Settings
     from hal.records import SegmentRef
     from tiers.policy import Policy
@@ -140,7 +141,7 @@ class Appliance:
         self._policies: PolicyStore | None = None
         self._duties: Duties | None = None
         self._identity: Identity | None = None
-        self._pins: BodyPins | None = None
+        self._core: Core | None = None
         self._listeners: Mapping[str, str] = {}
         self._started_us = clock.now_us()
 
@@ -166,9 +167,10 @@ class Appliance:
 
     async def _begin_worker(self, catalog: Catalog, resources: AsyncExitStack) -> WorkerLease:
         """Take a boot epoch, which others leave alone as long as this process lives."""
-        worker_uuid, predecessor = uuid.uuid4(), None
+        worker_uuid = uuid.uuid4()
+        predecessors: frozenset[uuid.UUID] = frozenset()
         if self._is_shared:
-            predecessor = await resources.enter_async_context(
+            predecessors = await resources.enter_async_context(
                 hold_slot(
                     self._settings.appliance.data, slot=self._place.slot, worker_uuid=worker_uuid
                 )
@@ -177,7 +179,7 @@ class Appliance:
             catalog,
             is_leased=self._is_shared,
             worker_uuid=worker_uuid,
-            predecessor=predecessor,
+            predecessors=predecessors,
             reading_since_us=self._reading_since_us,
             clock=self._clock,
         )
@@ -186,7 +188,7 @@ class Appliance:
 
     def _reading_since_us(self) -> int:
         """No read here can hold a body that died before: pins are taken within the grace."""
-        oldest_us = self._clock.now_us() if self._pins is None else self._pins.oldest_us()
+        oldest_us = self._clock.now_us() if self._core is None else self._core.pins.oldest_us()
         return oldest_us - round(self._settings.reclaim.grace_s * 1_000_000)
 
     async def _run_storage(  # what a start came by, in its order
@@ -224,7 +226,7 @@ class Appliance:
             page_cache=PageCache(self._settings.memory.page_cache_bytes),
             sample=self._make_sample(box),
         )
-        self._pins = core.pins
+        self._core = core
         async with open_pipeline() as working:
             keyring = make_keyring(core)
             await working.start(keyring.run)
@@ -287,10 +289,24 @@ class Appliance:
                     boot_epoch=lease.epoch,
                 )
             )
+            following.start_soon(self._forward_notes, lease)
             await lease.wait_duties()
             following.cancel_scope.cancel()
         await self._policies.load()
         await self._start_duties(duties, keyring, servers, working)
+
+    async def _forward_notes(self, lease: WorkerLease) -> None:
+        assert self._core is not None
+        assert self._policies is not None
+        core, policies = self._core, self._policies
+        await send_notes(
+            core.recorder,
+            self._settings.appliance.data / LINK_NAME,
+            epoch=lease.epoch,
+            follow=lambda: core.recorder.follow(
+                policies.active().policy.heat, room_bytes=fast_room_bytes(core.store)
+            ),
+        )
 
     async def _start_duties(
         self, duties: Duties, keyring: KeyRing, servers: Servers, working: trio.Nursery

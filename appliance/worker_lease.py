@@ -24,7 +24,7 @@ from appliance.lease_rules import LEASE_TERMS, LeaseTimer
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from appliance.catalog.engine import Catalog
     from appliance.catalog.workers import Renewal, WorkerStart
@@ -110,7 +110,7 @@ class WorkerLease:
         *,
         is_leased: bool,
         worker_uuid: uuid.UUID,
-        predecessor: uuid.UUID | None,
+        predecessors: Collection[uuid.UUID],
         reading_since_us: Callable[[], int],
         clock: Clock,
         terms: LeaseTerms = LEASE_TERMS,
@@ -121,7 +121,7 @@ class WorkerLease:
             catalog: Running.
             is_leased: Whether others may work on the catalog as well: on PostgreSQL.
             worker_uuid: Of this start.
-            predecessor: Of a start that is known to have ended.
+            predecessors: Of starts that are known to have ended.
             reading_since_us: See `catalog.workers.renew_lease`.
             clock: Of this machine.
             terms: How long things last.
@@ -132,7 +132,7 @@ class WorkerLease:
         asked_at = clock.monotonic()
         start = await catalog.begin_worker(
             worker_uuid=str(worker_uuid),
-            predecessor=None if predecessor is None else str(predecessor),
+            predecessors=[str(each) for each in predecessors],
             lease_us=terms.lease_us,
             reading_since_us=reading_since_us(),
         )

@@ -31,8 +31,10 @@ _SLOT_RETRY_S = 0.1
 @asynccontextmanager
 async def hold_slot(
     directory: Path, *, slot: int, worker_uuid: uuid.UUID
-) -> AsyncIterator[uuid.UUID | None]:
-    """Hold a place for one worker in a data directory; yields who held it last, for it has ended.
+) -> AsyncIterator[frozenset[uuid.UUID]]:
+    """Hold a place for one worker in a data directory; yields who is known to have ended.
+
+    That is who held it last, and who held other places that nobody holds now.
 
     The lock goes with the process, so whoever gets it knows what it need not wait a lease for. It
     guards nothing: fencing a worker that lives all the same costs that worker, and no byte.
@@ -62,13 +64,24 @@ async def hold_slot(
                 "its own"
             )
         try:
-            predecessor = _parse_uuid(held.read(_UUID_CHARS))
+            ended = {_parse_uuid(held.read(_UUID_CHARS)), *_find_ended(directory, path)}
             held.seek(0)
             held.write(str(worker_uuid).encode("ascii"))
             held.flush()
         except OSError as error:
             raise CatalogUnavailable(f"{path}: {error.strerror}") from error
-        yield predecessor
+        yield frozenset(each for each in ended if each is not None)
+
+
+def _find_ended(directory: Path, own: Path) -> list[uuid.UUID | None]:
+    """Whoever held other places that nobody holds."""
+    ended = []
+    for path in directory.glob("worker-*.lock"):
+        if path != own:
+            with path.open("r+b") as other:
+                if _try_lock(other):  # until it is closed; who wants it just then tries again
+                    ended.append(_parse_uuid(other.read(_UUID_CHARS)))
+    return ended
 
 
 def _try_lock(held: BufferedRandom) -> bool:

@@ -320,6 +320,34 @@ class AccessRecorder:
     def _count_reads(self) -> int:
         return (len(self._notes.hits) + len(self._notes.misses)) // _NOTE_BYTES
 
+    def accept(self, noted: NotedAccesses, *, is_missed: bool) -> None:
+        """Take over what another worker noted; times are of the same clock.
+
+        Args:
+            noted: Dropped as a whole where there is no room.
+            is_missed: Whether something before it was lost, writes among it perhaps.
+        """
+        count = len(noted.hits) + len(noted.misses) + len(noted.writes)
+        self._lost_writes += noted.lost_writes + is_missed
+        if self._pending + count > PENDING_MAX:
+            self._dropped += count
+            self._lost_writes += len(noted.writes)
+            return
+        self._pending += count
+        for own, other in ((self._hits, noted.hits), (self._misses, noted.misses)):
+            own.accesses.slots.extend(other.accesses.slots)
+            own.accesses.weights.extend(other.accesses.weights)
+            own.accesses.times.extend(other.accesses.times)
+            own.sizes.extend(other.sizes)
+            own.strangers.extend(other.strangers)
+        writes = self._writes
+        writes.pages.extend(noted.writes.pages)
+        writes.sizes.extend(noted.writes.sizes)
+        writes.times.extend(noted.writes.times)
+        writes.on_fast.extend(noted.writes.on_fast)
+        if self._pending >= DUE_COUNT:
+            self._due.set()
+
     def take(self) -> NotedAccesses:
         """All that was noted; the taker's from now on."""
         taken = NotedAccesses(

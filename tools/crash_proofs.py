@@ -55,6 +55,11 @@ def kill_loop(directory: Path, count: int, seed: int) -> None:
         raise AssertionError(f"ready again after {ready_s:.2f} s (p99), not {READY_S_MAX} s")
 
 
+def kill_workers(directory: Path, count: int, seed: int) -> None:
+    """The same on two workers and PostgreSQL; half of the kills come to one of them first."""
+    run_kill_loop(directory, count=count, seed=seed, say=say, workers=2)
+
+
 def power_cut(directory: Path, count: int, seed: int) -> None:
     """Power cuts, half of them on ext4 and half on XFS."""
     for kind, cycles in (("ext4", count - count // 2), ("xfs", count // 2)):
@@ -133,6 +138,7 @@ def full_disk(directory: Path, count: int, seed: int) -> None:
 
 PROOFS: dict[str, Callable[[Path, int, int], None]] = {
     "kill-loop": kill_loop,
+    "kill-workers": kill_workers,
     "power-cut": power_cut,
     "syscall-faults": syscall_faults,
     "full-disk": full_disk,
@@ -141,6 +147,7 @@ PROOFS: dict[str, Callable[[Path, int, int], None]] = {
 }
 COUNTS = {
     "kill-loop": 1_000,
+    "kill-workers": 500,
     "power-cut": 500,
     "crash-images": 10_000,
     "syscall-faults": len(LONG_TABLE),

@@ -272,7 +272,7 @@ class Catalog:
         self,
         *,
         worker_uuid: str,
-        predecessor: str | None = None,
+        predecessors: Collection[str] = (),
         lease_us: int,
         reading_since_us: int,
     ) -> WorkerStart:
@@ -280,7 +280,7 @@ class Catalog:
 
         Args:
             worker_uuid: Unlike that of any other start.
-            predecessor: The UUID of a start that is known to have ended, however it did.
+            predecessors: UUIDs of starts that are known to have ended, however they did.
             lease_us: For how long others leave the epoch alone unless it is renewed; for ever on
                 SQLite, whose lock keeps others out.
             reading_since_us: See `appliance.catalog.workers.renew_lease`.
@@ -292,7 +292,7 @@ class Catalog:
             partial(
                 begin_worker,
                 worker_uuid=worker_uuid,
-                predecessor=predecessor,
+                predecessors=predecessors,
                 lease_us=lease_us,
                 reading_since_us=reading_since_us,
             )

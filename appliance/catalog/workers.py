@@ -23,6 +23,8 @@ from appliance.catalog.settings import begin_epoch, last_epoch
 from tiers.ports import LiveWorkers
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import Connection
 
 __all__ = [
@@ -114,7 +116,7 @@ def begin_worker(
     connection: Connection,
     *,
     worker_uuid: str,
-    predecessor: str | None,
+    predecessors: Collection[str],
     lease_us: int,
     reading_since_us: int,
 ) -> WorkerStart:
@@ -123,13 +125,13 @@ def begin_worker(
     Args:
         connection: Of a unit that writes.
         worker_uuid: Unlike that of any other start.
-        predecessor: The UUID of a start that is known to have ended, however it did.
+        predecessors: UUIDs of starts that are known to have ended, however they did.
         lease_us: How long the row holds unless it is renewed.
         reading_since_us: See `renew_lease`.
     """
     if is_postgres(connection):
         now = clock_us(connection)
-        gone = or_(_w.lease_until_us < now, _w.worker_uuid == predecessor)
+        gone = or_(_w.lease_until_us < now, _w.worker_uuid.in_(predecessors))
         connection.execute(delete(tables.workers).where(gone))
         lease_until = now + lease_us
     else:

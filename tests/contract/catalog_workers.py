@@ -11,6 +11,8 @@ from appliance.catalog.dialects import clock_us
 from tests.catalog_fixtures import CatalogDesk, open_desk
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import Connection
 
 __all__ = ["LEASE_US", "WorkerContract", "begin"]
@@ -22,14 +24,14 @@ async def begin(
     desk: CatalogDesk,
     name: str,
     *,
-    predecessor: str | None = None,
+    predecessors: Collection[str] = (),
     lease_us: int = LEASE_US,
     reading_since_us: int = 0,
 ) -> workers.WorkerStart:
     """Let a desk's catalog become a worker."""
     return await desk.catalog.begin_worker(
         worker_uuid=name,
-        predecessor=predecessor,
+        predecessors=predecessors,
         lease_us=lease_us,
         reading_since_us=reading_since_us,
     )

@@ -145,7 +145,7 @@ async def test_only_those_whose_lease_is_over_are_fenced(postgres_catalog_url: s
 async def test_a_predecessor_is_not_waited_for(postgres_catalog_url: str) -> None:
     async with open_desk(postgres_catalog_url) as desk, doomed_desk(postgres_catalog_url) as doomed:
         before = await begin(doomed, "crashed")
-        start = await begin(desk, "again", predecessor="crashed")
+        start = await begin(desk, "again", predecessors=["crashed"])
 
         assert start.epoch == before.epoch + 1
         assert start.others == frozenset()
@@ -248,7 +248,7 @@ async def _lease(desk: CatalogDesk) -> WorkerLease:
         desk.catalog,
         is_leased=True,
         worker_uuid=uuid.uuid4(),
-        predecessor=None,
+        predecessors=(),
         reading_since_us=lambda: 0,
         clock=SystemClock(),
         terms=QUICK,

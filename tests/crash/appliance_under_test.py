@@ -87,6 +87,7 @@ def make_server(
     keep_free: str = "16MiB",
     settings: Mapping[str, str] | None = None,
     wrapper: Sequence[str] = (),
+    init_options: Sequence[str] = (),
 ) -> ServerProcess:
     """Initialises an appliance under `directory`; it is not started.
 
@@ -98,8 +99,10 @@ def make_server(
         keep_free: What each volume leaves alone.
         settings: Environment beside `SETTINGS`.
         wrapper: A command in front of the server's.
+        init_options: Further options of `thermocline init`.
     """
     arguments = ["init", "--data", str(directory / "data"), "--segment-bytes", segment_bytes]
+    arguments += init_options
     for tier, path in volumes.items():
         path.mkdir(parents=True, exist_ok=True)
         arguments += ["--volume", f"{tier}={path}"]

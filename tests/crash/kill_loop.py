@@ -1,20 +1,27 @@
 """Kills the server at random moments, starts it again and holds it against the ledger.
 
 SIGKILL ends the process at any instruction while eight clients write; one kill in eight comes while
-the server starts. Nothing of the file system is lost, so this proves the order of commit and
-answer, the recovery, and that what a crash leaves is collected.
+the server starts. With several workers on PostgreSQL half of the kills come to one of them first,
+while the others go on, and to all of them later. Nothing of the file system is lost, so this proves
+the order of commit and answer, the recovery, and that what a crash leaves is collected.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import sqlite3
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
+
+from tests.catalog_fixtures import postgres_server
 from tests.crash.appliance_under_test import make_server, make_world
 from tests.crash.ledger import Ledger
 from tests.crash.verify import assert_catalog_is_clean, list_keys, verify_ledger
@@ -22,7 +29,6 @@ from tests.crash.workload import Mix, run_clients
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.client.server import ServerProcess
     from tests.crash.appliance_under_test import World
@@ -45,6 +51,7 @@ class LoopReport:
 
     cycles: int = 0
     startup_kills: int = 0
+    worker_kills: int = 0
     requests: int = 0
     acknowledged: int = 0
     unanswered: int = 0
@@ -57,12 +64,19 @@ class LoopReport:
         """One line for the log."""
         moved = ", ".join(f"{count} {action}" for action, count in sorted(self.moves.items()))
         return (
-            f"{self.cycles} cycles ({self.startup_kills} killed while starting) in "
+            f"{self.cycles} cycles ({self.startup_kills} killed while starting, "
+            f"{self.worker_kills} with one worker first) in "
             f"{self.seconds:.0f} s: {self.requests} requests, {self.acknowledged} acknowledged, "
             f"{self.unanswered} without answer, {self.objects_read} objects read back; ready again "
             f"p50 {percentile(self.ready_s, 50):.2f} s, p99 {percentile(self.ready_s, 99):.2f} s; "
             f"pages moved: {moved or 'none'}"
         )
+
+
+def list_workers(supervisor: int) -> list[int]:
+    """Process ids of the workers of a supervisor."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text()
+    return [int(each) for each in children.split()]
 
 
 def percentile(values: list[float], share: int) -> float:
@@ -71,11 +85,14 @@ def percentile(values: list[float], share: int) -> float:
     return ordered[max(-(-len(ordered) * share // 100) - 1, 0)] if ordered else 0.0
 
 
-def count_moves(server: ServerProcess) -> dict[str, int]:
+def count_moves(server: ServerProcess, database: str | None) -> dict[str, int]:
     """Moves that were committed, by action, as the journal has them."""
+    statement = "SELECT action, count(*) FROM page_moves GROUP BY action"
+    if database is not None:
+        with psycopg.connect(database) as connection:
+            return {str(row[0]): int(row[1]) for row in connection.execute(statement)}
     with closing(sqlite3.connect(server.data_path / "catalog.db")) as catalog:
-        found = catalog.execute("SELECT action, count(*) FROM page_moves GROUP BY action")
-        return {str(action): int(count) for action, count in found}
+        return {str(action): int(count) for action, count in catalog.execute(statement)}
 
 
 def start_or_die(server: ServerProcess, *, kill_after_s: float) -> bool:
@@ -106,7 +123,7 @@ def start_or_die(server: ServerProcess, *, kill_after_s: float) -> bool:
 
 
 def run_kill_loop(
-    directory: Path, *, count: int, seed: int, say: Callable[[str], None]
+    directory: Path, *, count: int, seed: int, say: Callable[[str], None], workers: int = 1
 ) -> LoopReport:
     """Runs `count` cycles of load, SIGKILL, start and verification, then the collection of garbage.
 
@@ -115,6 +132,7 @@ def run_kill_loop(
         count: Cycles.
         seed: Decides the clients' choices and the moments of the kills.
         say: Given progress, one line at a time.
+        workers: Processes of the server; on a PostgreSQL of its own where more than 1.
 
     Raises:
         AssertionError: Something acknowledged is lost or wrong.
@@ -122,11 +140,8 @@ def run_kill_loop(
     chance = random.Random(seed)
     report = LoopReport()
     began = time.monotonic()
-    server = make_server(
-        directory,
-        volumes={"ssd": directory / "volume-ssd", "hdd": directory / "volume-hdd"},
-        keep_free="1GiB",
-    )
+    resources = ExitStack()
+    server, database = _make_server(directory, workers, resources)
     ledger = Ledger(directory / "ledger.jsonl")
     clients: list[Client] = []
     try:
@@ -138,7 +153,9 @@ def run_kill_loop(
         for cycle in range(count):
             load_s = chance.uniform(*LOAD_S)
             say(f"cycle {cycle}: kill after {load_s:.3f} s")
-            _crash_under_load(world, load_s)
+            first_s = chance.uniform(0.0, load_s) if workers > 1 and chance.random() < 0.5 else None
+            report.worker_kills += first_s is not None
+            _crash_under_load(world, load_s, first_s=first_s, victim=chance.random())
             if chance.random() < STARTUP_KILL_SHARE:
                 report.startup_kills += start_or_die(
                     server, kill_after_s=chance.uniform(*STARTUP_S)
@@ -152,7 +169,7 @@ def run_kill_loop(
                 assert_catalog_is_clean(server)
             ledger.restart()
             report.cycles += 1
-        report.moves = count_moves(server)
+        report.moves = count_moves(server, database)
         assert_garbage_is_collected(world)
     finally:
         report.requests = sum(client.requests for client in clients)
@@ -160,13 +177,37 @@ def run_kill_loop(
         report.seconds = time.monotonic() - began
         server.discard()
         ledger.close()
+        resources.close()
     say(str(report))
     return report
 
 
-def _crash_under_load(world: World, load_s: float) -> None:
+def _make_server(
+    directory: Path, workers: int, resources: ExitStack
+) -> tuple[ServerProcess, str | None]:
+    """The server, and its database where that is PostgreSQL, which goes with `resources`."""
+    database = resources.enter_context(postgres_server())() if workers > 1 else None
+    server = make_server(
+        directory,
+        volumes={"ssd": directory / "volume-ssd", "hdd": directory / "volume-hdd"},
+        keep_free="1GiB",
+        init_options=() if database is None else ("--catalog-url", database),
+    )
+    if workers > 1:  # not before: `init` has made it with the settings of one
+        server.environment["THERMOCLINE_APPLIANCE_WORKERS"] = str(workers)
+    return server, database
+
+
+def _crash_under_load(world: World, load_s: float, *, first_s: float | None, victim: float) -> None:
+    """Kills all after `load_s`, and one worker at `first_s` already where that is given."""
+
     def kill_later() -> None:
-        time.sleep(load_s)
+        if first_s is not None:
+            time.sleep(first_s)
+            workers = list_workers(world.server.pid)
+            with suppress(ProcessLookupError):
+                os.kill(workers[int(victim * len(workers))], signal.SIGKILL)
+        time.sleep(load_s - (first_s or 0.0))
         world.server.kill()
 
     run_clients(world.clients, world.target, kill_later)

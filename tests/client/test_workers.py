@@ -1,0 +1,172 @@
+"""Two workers on PostgreSQL behind one port: real clients, killed workers, duties passed on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import urllib.request
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from boto3.s3.transfer import TransferConfig
+
+from tests.catalog_fixtures import postgres_server
+from tests.client.access import Access
+from tests.client.server import CommandFailed, ServerProcess, running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MIB = 1024 * 1024
+PATIENCE_S = 60.0
+
+pytestmark = [pytest.mark.postgres, pytest.mark.client]
+
+
+@pytest.fixture(scope="module")
+def make_database() -> Iterator[Callable[[], str]]:
+    with postgres_server() as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, make_database: Callable[[], str]
+) -> Iterator[ServerProcess]:
+    settings = {
+        "THERMOCLINE_APPLIANCE_WORKERS": "2",
+        "THERMOCLINE_RECLAIM_GRACE_S": "1",
+        "THERMOCLINE_RECLAIM_INTERVAL_S": "0.2",
+    }
+    options = ("--catalog-url", make_database())
+    directory = tmp_path_factory.mktemp("workers")
+    with running(ServerProcess(directory, settings=settings, init_options=options)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def access(server: ServerProcess) -> Access:
+    return Access(server=server, tenant=server.create_tenant("acme"))
+
+
+def list_workers(server: ServerProcess) -> list[int]:
+    """Process ids of the workers, the oldest first."""
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
+    return sorted(int(each) for each in children.split())
+
+
+def read_metric(endpoint: str, name: str) -> float:
+    with urllib.request.urlopen(f"{endpoint}/metrics", timeout=10) as reply:
+        for line in reply.read().decode().splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[1])
+    raise AssertionError(f"no {name} at {endpoint}")
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def test_both_serve_and_one_has_the_duties(server: ServerProcess, access: Access) -> None:
+    endpoints = server.ready["metrics"].split(",")
+    assert len(endpoints) == 2
+    assert len(server.ready["s3"].split(",")) == 1
+    holders = [read_metric(each, "thermocline_worker_has_duties") for each in endpoints]
+    assert sorted(holders) == [0, 1]
+    bucket = access.make_bucket()
+
+    def have_answered() -> bool:
+        with access.open_s3() as s3:
+            s3.put_object(Bucket=bucket, Key="key", Body=b"x")
+        return all(read_metric(at, "thermocline_http_requests_total") > 0 for at in endpoints)
+
+    wait_for(have_answered, "one of them never got a request")
+
+
+def test_what_one_has_written_the_other_reads(access: Access, tmp_path: Path) -> None:
+    bucket = access.make_bucket()
+    whole = bytes(range(256)) * (13 * MIB // 256)
+    path = tmp_path / "whole"
+    path.write_bytes(whole)
+    parts = TransferConfig(multipart_threshold=5 * MIB, max_concurrency=4)
+    with access.open_s3() as s3:
+        s3.upload_file(str(path), bucket, "parts", Config=parts)
+    for number in range(20):  # a connection each, so that both answer
+        with access.open_s3() as s3:
+            s3.put_object(Bucket=bucket, Key="key", Body=b"%d" % number)
+        with access.open_s3() as s3:
+            assert s3.get_object(Bucket=bucket, Key="key")["Body"].read() == b"%d" % number
+            assert s3.get_object(Bucket=bucket, Key="parts")["Body"].read() == whole
+
+
+def test_keys_and_tenants_are_known_to_both(server: ServerProcess) -> None:
+    other = Access(server=server, tenant=server.create_tenant("late"))
+    bucket = other.make_bucket()
+    for _ in range(20):
+        with other.open_s3() as s3:
+            assert s3.head_bucket(Bucket=bucket)
+    assert server.command("catalog", "check").strip() == "the catalog is sound"
+
+
+def test_the_duties_pass_on_when_their_holder_is_killed(
+    server: ServerProcess, access: Access
+) -> None:
+    bucket = access.make_bucket()
+    with access.open_s3() as s3:
+        s3.put_object(Bucket=bucket, Key="kept", Body=b"kept" * 100_000)
+    before = list_workers(server)
+    assert len(before) == 2
+
+    for _ in range(2):  # each worker once: the first one killed is the holder
+        there = list_workers(server)
+        os.kill(there[0], signal.SIGKILL)
+        wait_for(partial(_is_replaced, server, there[0]), "the worker was not started again")
+        with access.open_s3() as s3:
+            assert s3.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"kept" * 100_000
+        wait_for(lambda: _is_administered(server), "nobody took the duties over")
+
+    assert not set(before) & set(list_workers(server))
+    assert server.command("catalog", "check").strip() == "the catalog is sound"
+
+
+def _is_replaced(server: ServerProcess, gone: int) -> bool:
+    workers = list_workers(server)
+    return gone not in workers and len(workers) == 2
+
+
+def _is_administered(server: ServerProcess) -> bool:
+    try:
+        return bool(server.command("status"))
+    except CommandFailed:
+        return False
+
+
+def test_workers_end_with_their_supervisor_and_start_again(
+    server: ServerProcess, access: Access
+) -> None:
+    bucket = access.make_bucket()
+    with access.open_s3() as s3:
+        s3.put_object(Bucket=bucket, Key="kept", Body=b"kept")
+    workers = list_workers(server)
+    assert server.process is not None
+    os.kill(server.process.pid, signal.SIGKILL)  # the supervisor alone
+    wait_for(
+        lambda: not any(Path(f"/proc/{each}/exe").exists() for each in workers),
+        "workers outlive their supervisor",
+    )
+    server.kill()
+    server.start()
+    with access.open_s3() as s3:
+        assert s3.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"kept"
+    assert server.stop() == 0
+
+
+def test_sqlite_is_for_one(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="SQLite is for one"):
+        ServerProcess(tmp_path, settings={"THERMOCLINE_APPLIANCE_WORKERS": "2"})
