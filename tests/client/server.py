@@ -188,6 +188,12 @@ class ServerProcess:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return int(children.split()[0])
 
+    def list_workers(self) -> list[int]:
+        """Process ids of the workers, where there are several, the oldest first."""
+        # Of every thread: a child is listed under the one that started it.
+        lists = Path(f"/proc/{self.pid}/task").glob("*/children")
+        return sorted(int(pid) for children in lists for pid in children.read_text().split())
+
     def start(self, *, deadline_s: float = READY_DEADLINE_S) -> None:
         """Starts the server and waits for its ready line."""
         assert self.process is None, "started already"

@@ -52,12 +52,6 @@ def access(server: ServerProcess) -> Access:
     return Access(server=server, tenant=server.create_tenant("acme"))
 
 
-def list_workers(server: ServerProcess) -> list[int]:
-    """Process ids of the workers, the oldest first."""
-    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
-    return sorted(int(each) for each in children.split())
-
-
 def read_metric(endpoint: str, name: str) -> float:
     with urllib.request.urlopen(f"{endpoint}/metrics", timeout=10) as reply:
         for line in reply.read().decode().splitlines():
@@ -120,23 +114,23 @@ def test_the_duties_pass_on_when_their_holder_is_killed(
     bucket = access.make_bucket()
     with access.open_s3() as s3:
         s3.put_object(Bucket=bucket, Key="kept", Body=b"kept" * 100_000)
-    before = list_workers(server)
+    before = server.list_workers()
     assert len(before) == 2
 
     for _ in range(2):  # each worker once: the first one killed is the holder
-        there = list_workers(server)
+        there = server.list_workers()
         os.kill(there[0], signal.SIGKILL)
         wait_for(partial(_is_replaced, server, there[0]), "the worker was not started again")
         with access.open_s3() as s3:
             assert s3.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"kept" * 100_000
         wait_for(lambda: _is_administered(server), "nobody took the duties over")
 
-    assert not set(before) & set(list_workers(server))
+    assert not set(before) & set(server.list_workers())
     assert server.command("catalog", "check").strip() == "the catalog is sound"
 
 
 def _is_replaced(server: ServerProcess, gone: int) -> bool:
-    workers = list_workers(server)
+    workers = server.list_workers()
     return gone not in workers and len(workers) == 2
 
 
@@ -153,7 +147,7 @@ def test_workers_end_with_their_supervisor_and_start_again(
     bucket = access.make_bucket()
     with access.open_s3() as s3:
         s3.put_object(Bucket=bucket, Key="kept", Body=b"kept")
-    workers = list_workers(server)
+    workers = server.list_workers()
     assert server.process is not None
     os.kill(server.process.pid, signal.SIGKILL)  # the supervisor alone
     wait_for(

@@ -16,7 +16,6 @@ import threading
 import time
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -29,6 +28,7 @@ from tests.crash.workload import Mix, run_clients
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.client.server import ServerProcess
     from tests.crash.appliance_under_test import World
@@ -71,12 +71,6 @@ class LoopReport:
             f"p50 {percentile(self.ready_s, 50):.2f} s, p99 {percentile(self.ready_s, 99):.2f} s; "
             f"pages moved: {moved or 'none'}"
         )
-
-
-def list_workers(supervisor: int) -> list[int]:
-    """Process ids of the workers of a supervisor."""
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text()
-    return [int(each) for each in children.split()]
 
 
 def percentile(values: list[float], share: int) -> float:
@@ -204,7 +198,7 @@ def _crash_under_load(world: World, load_s: float, *, first_s: float | None, vic
     def kill_later() -> None:
         if first_s is not None:
             time.sleep(first_s)
-            workers = list_workers(world.server.pid)
+            workers = world.server.list_workers()
             with suppress(ProcessLookupError):
                 os.kill(workers[int(victim * len(workers))], signal.SIGKILL)
         time.sleep(load_s - (first_s or 0.0))
