@@ -257,11 +257,7 @@ class Duties:
 
     def _note_scrub(self, event: ScrubEvent) -> None:
         report_scrub(event)
-        if (
-            event.page is not None
-            and event.kind in PLACES_CHANGED
-            and self._parts is not None
-        ):
+        if event.page is not None and event.kind in PLACES_CHANGED and self._parts is not None:
             self._parts.tiering.migrator.note_healed(event.page)
 
     def _plan_scrub(self, tier: str) -> ScrubPlan:

@@ -45,33 +45,31 @@ _log = structlog.get_logger("heat")
 
 def encode_notes(noted: NotedAccesses, *, epoch: int, first_number: int) -> Iterator[bytes]:
     """Datagrams of all that was noted, numbered upwards from `first_number`. Pure."""
-    reads = [(noted.hits, 0), (noted.misses, 1)]
     number, lost = first_number, noted.lost_writes
-    for part, kind in reads:
-        for at in range(0, len(part), NOTES_MAX):
-            cut = slice(at, at + NOTES_MAX)
-            count = len(part.sizes[cut])
-            counts = (count, 0) if kind == 0 else (0, count)
+    for part, is_hit in ((noted.hits, True), (noted.misses, False)):
+        for reads in part.iter_slices(NOTES_MAX):
+            counts = (len(reads), 0) if is_hit else (0, len(reads))
             yield _HEAD.pack(_MAGIC, epoch, number, *counts, 0, 0) + b"".join(
                 (
-                    part.accesses.slots[cut].tobytes(),
-                    part.accesses.weights[cut].tobytes(),
-                    part.accesses.times[cut].tobytes(),
-                    part.sizes[cut].tobytes(),
-                    bytes(part.strangers[cut]),
+                    reads.accesses.slots.tobytes(),
+                    reads.accesses.weights.tobytes(),
+                    reads.accesses.times.tobytes(),
+                    reads.sizes.tobytes(),
+                    bytes(reads.strangers),
                 )
             )
             number += 1
-    writes = noted.writes
-    for at in range(0, len(writes) or (1 if lost else 0), NOTES_MAX):
-        cut = slice(at, at + NOTES_MAX)
-        count = len(writes.pages[cut])
-        yield _HEAD.pack(_MAGIC, epoch, number, 0, 0, count, lost) + b"".join(
+    # That writes were lost is said even where there are no others.
+    slices = list(noted.writes.iter_slices(NOTES_MAX))
+    if lost and not slices:
+        slices = [noted.writes]
+    for writes in slices:
+        yield _HEAD.pack(_MAGIC, epoch, number, 0, 0, len(writes), lost) + b"".join(
             (
-                writes.pages[cut].tobytes(),
-                writes.sizes[cut].tobytes(),
-                writes.times[cut].tobytes(),
-                bytes(writes.on_fast[cut]),
+                writes.pages.tobytes(),
+                writes.sizes.tobytes(),
+                writes.times.tobytes(),
+                bytes(writes.on_fast),
             )
         )
         number, lost = number + 1, 0

@@ -98,6 +98,13 @@ class NotedReads:
             reads.sizes.frombytes(whole.cast("I")[5 :: size // 4].tobytes())
         return reads
 
+    def pack(self) -> bytes:
+        """Columns as notes."""
+        whole = self.accesses
+        return b"".join(
+            map(_pack_note, whole.slots, whole.times, whole.weights, self.sizes, self.strangers)
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotedWrites:
@@ -324,29 +331,26 @@ class AccessRecorder:
         """Take over what another worker noted; times are of the same clock.
 
         Args:
-            noted: Dropped as a whole where there is no room.
+            noted: What finds no room is dropped.
             is_missed: Whether something before it was lost, writes among it perhaps.
         """
-        count = len(noted.hits) + len(noted.misses) + len(noted.writes)
+        notes, writes = self._notes, self._writes
         self._lost_writes += noted.lost_writes + is_missed
-        if self._pending + count > PENDING_MAX:
-            self._dropped += count
+        for kept, other in ((notes.hits, noted.hits), (notes.misses, noted.misses)):
+            if len(kept) + len(other) * _NOTE_BYTES > PENDING_MAX * _NOTE_BYTES:
+                notes.dropped += len(other)
+                continue
+            kept.extend(other.pack())
+        if len(writes) + len(noted.writes) > PENDING_MAX:
+            notes.dropped += len(noted.writes)
             self._lost_writes += len(noted.writes)
-            return
-        self._pending += count
-        for own, other in ((self._hits, noted.hits), (self._misses, noted.misses)):
-            own.accesses.slots.extend(other.accesses.slots)
-            own.accesses.weights.extend(other.accesses.weights)
-            own.accesses.times.extend(other.accesses.times)
-            own.sizes.extend(other.sizes)
-            own.strangers.extend(other.strangers)
-        writes = self._writes
-        writes.pages.extend(noted.writes.pages)
-        writes.sizes.extend(noted.writes.sizes)
-        writes.times.extend(noted.writes.times)
-        writes.on_fast.extend(noted.writes.on_fast)
-        if self._pending >= DUE_COUNT:
-            self._due.set()
+        else:
+            writes.pages.extend(noted.writes.pages)
+            writes.sizes.extend(noted.writes.sizes)
+            writes.times.extend(noted.writes.times)
+            writes.on_fast.extend(noted.writes.on_fast)
+        if max(self._count_reads(), len(writes)) >= DUE_COUNT:
+            notes.due.set()
 
     def take(self) -> NotedAccesses:
         """All that was noted; the taker's from now on."""

@@ -38,7 +38,14 @@ def make_page(number: int, volume_id: VolumeId = FAST) -> StoredPage:
 def note_some(recorder: AccessRecorder, *, reads: int, writes: int) -> None:
     for number in range(reads):
         page = make_page(number, FAST if number % 2 else SLOW)
-        recorder.note_page("client", page, 0.5, 100.0 + number, is_stranger=number % 3 == 0)
+        note = recorder.begin_read(
+            client=f"client {number % 7}",
+            name=b"%06d" % number,
+            offset=0,
+            length=9,
+            now=1.0 + number,
+        )
+        note.note(page, 1000 - number % 5)
     recorder.note_write([make_page(number) for number in range(writes)], 200.0)
 
 
@@ -81,7 +88,7 @@ def test_notes_survive_the_way(reads: int, writes: int) -> None:
 def test_a_datagram_of_somebody_else_is_refused() -> None:
     source = make_recorder()
     note_some(source, reads=3, writes=2)
-    [hits, misses, writes] = encode_notes(source.take(), epoch=1, first_number=0)
+    hits, misses, writes = encode_notes(source.take(), epoch=1, first_number=0)
     for data in (b"", hits[:-1], misses + b"x", b"X" + writes[1:]):
         with pytest.raises(ValueError, match=r"short|datagram"):
             decode_notes(data)

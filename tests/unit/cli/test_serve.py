@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.settings import Settings
+    from appliance.worker_place import WorkerPlace
 
 VOLUME = '[[volume]]\npath = "/v"\ntier = "ssd"\n'
 
@@ -27,7 +28,10 @@ def test_a_failed_commit_ends_a_working_server_with_70_and_a_start_with_1(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    async def fail(_settings: Settings, *, on_ready: Callable[[str], None]) -> None:
+    async def fail(
+        _settings: Settings, *, on_ready: Callable[[str], None], place: WorkerPlace | None
+    ) -> None:
+        assert place is None
         if is_ready:
             on_ready("ready s3=http://127.0.0.1:9000")
         raise ExceptionGroup("nursery", [CatalogUnavailable("COMMIT failed: disk I/O error")])
