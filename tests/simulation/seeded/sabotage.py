@@ -589,6 +589,8 @@ SABOTAGES = (
         name="release without a look at the shadow",
         breaks="a copy is given up only after the one that stays was verified",
         patches=((MoveBatch, "_verify", _verify_no_shadow),),
+        # A bad shadow must be met by a release before a scrub has dropped it.
+        options=Options(movers=(4,), scrub_rate=0.0),
     ),
     Sabotage(
         name="left places are forgotten",
