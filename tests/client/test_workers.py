@@ -6,10 +6,12 @@ import os
 import signal
 import time
 import urllib.request
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 from boto3.s3.transfer import TransferConfig
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 PATIENCE_S = 60.0
+READERS = 8
+LONG_MIB = 48  # far above what buffers on the way hold
+LONG_S = 15.0  # above grace, renewals of leases and the allowance for clocks
 
 pytestmark = [pytest.mark.postgres, pytest.mark.client]
 
@@ -33,15 +38,19 @@ def make_database() -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, make_database: Callable[[], str]
-) -> Iterator[ServerProcess]:
+def database(make_database: Callable[[], str]) -> str:
+    return make_database()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[ServerProcess]:
     settings = {
         "THERMOCLINE_APPLIANCE_WORKERS": "2",
         "THERMOCLINE_RECLAIM_GRACE_S": "1",
         "THERMOCLINE_RECLAIM_INTERVAL_S": "0.2",
+        "THERMOCLINE_MEMORY_PAGE_CACHE_BYTES": "0",  # what is punched must not be in memory
     }
-    options = ("--catalog-url", make_database())
+    options = ("--catalog-url", database)
     directory = tmp_path_factory.mktemp("workers")
     with running(ServerProcess(directory, settings=settings, init_options=options)) as started:
         yield started
@@ -108,6 +117,35 @@ def test_keys_and_tenants_are_known_to_both(server: ServerProcess) -> None:
     assert server.command("catalog", "check").strip() == "the catalog is sound"
 
 
+def test_who_reads_at_either_worker_ends_with_the_bytes_it_began_with(
+    server: ServerProcess, access: Access
+) -> None:
+    """Deleted and past its grace, an object that is being read is reclaimed only afterwards."""
+    bucket = access.make_bucket()
+    holder = next(at for at in server.ready["metrics"].split(",") if _has_duties(at))
+    piece = bytes(range(256)) * 4096
+    with access.open_s3() as s3:
+        s3.put_object(Bucket=bucket, Key="long", Body=piece * LONG_MIB)
+    with ExitStack() as stack:
+        # A connection each: of so many, each worker gets one but by rarest chance.
+        clients = [stack.enter_context(access.open_s3()) for _ in range(READERS)]
+        bodies = [s3.get_object(Bucket=bucket, Key="long")["Body"] for s3 in clients]
+        for body in bodies:
+            assert body.read(MIB) == piece
+        before = read_metric(holder, "thermocline_reclaim_bodies_total")
+        with access.open_s3() as s3:
+            s3.delete_object(Bucket=bucket, Key="long")
+        time.sleep(LONG_S)
+        assert read_metric(holder, "thermocline_reclaim_bodies_total") == before
+        for body in bodies:
+            for number in range(1, LONG_MIB):
+                assert body.read(MIB) == piece, f"MiB {number}"
+    wait_for(
+        lambda: read_metric(holder, "thermocline_reclaim_bodies_total") > before,
+        "the body was never reclaimed",
+    )
+
+
 def test_the_duties_pass_on_when_their_holder_is_killed(
     server: ServerProcess, access: Access
 ) -> None:
@@ -139,6 +177,34 @@ def _is_administered(server: ServerProcess) -> bool:
         return bool(server.command("status"))
     except CommandFailed:
         return False
+
+
+def test_a_worker_that_was_fenced_while_it_was_paused_ends(
+    server: ServerProcess, access: Access, database: str
+) -> None:
+    bucket = access.make_bucket()
+    [paused, other] = server.list_workers()
+    os.kill(paused, signal.SIGSTOP)
+    try:
+        with psycopg.connect(database) as connection:
+            connection.execute("DELETE FROM workers WHERE epoch = (SELECT min(epoch) FROM workers)")
+    finally:
+        os.kill(paused, signal.SIGCONT)
+    wait_for(
+        lambda: (
+            len({paused, other} & set(server.list_workers())) == 1
+            and len(server.list_workers()) == 2
+        ),
+        "a fenced worker went on",
+    )
+    assert b"has lost its lease" in server.log_path.read_bytes()
+    with access.open_s3() as s3:
+        s3.put_object(Bucket=bucket, Key="key", Body=b"x")
+    wait_for(lambda: _is_administered(server), "nobody took the duties over")
+
+
+def _has_duties(endpoint: str) -> bool:
+    return read_metric(endpoint, "thermocline_worker_has_duties") == 1
 
 
 def test_workers_end_with_their_supervisor_and_start_again(
