@@ -33,6 +33,7 @@ __all__ = [
     "WorkerStart",
     "begin_worker",
     "end_worker",
+    "fence_all",
     "fence_expired",
     "renew_lease",
     "survey_workers",
@@ -196,6 +197,12 @@ def fence_expired(connection: Connection, *, spared: int) -> list[int]:
         .where(_w.lease_until_us < clock_us(connection), _w.epoch != spared)
         .returning(_w.epoch)
     )
+    return sorted(int(row[0]) for row in connection.execute(gone))
+
+
+def fence_all(connection: Connection) -> list[int]:
+    """Remove every worker's row, for whoever must be alone with the volumes; their epochs."""
+    gone = delete(tables.workers).returning(_w.epoch)
     return sorted(int(row[0]) for row in connection.execute(gone))
 
 

@@ -24,6 +24,7 @@ from appliance.catalog.records import VolumeState
 from appliance.catalog.settings import find_setting
 from appliance.catalog.view import CatalogView, describe_place
 from appliance.catalog.volumes import list_volumes
+from appliance.catalog.workers import fence_all
 from appliance.fsck.catalog_rules import KIND_OF_CHECK, REPAIRED_BY_COUNTING, is_trustworthy
 from appliance.fsck.comparison import Comparison
 from appliance.fsck.records import (
@@ -124,6 +125,9 @@ async def _open_catalog(settings: Settings, *, with_data: bool) -> AsyncIterator
     try:
         async with open_pipeline() as nursery:
             await nursery.start(catalog.run)
+            # A server that had lost its connections when it was looked for must not come back and
+            # name what is freed here.
+            await catalog.commit(fence_all)
             yield catalog
             nursery.cancel_scope.cancel()
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from appliance.catalog.errors import CatalogBusy
@@ -19,7 +20,8 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 async def test_findings_repairs_and_a_live_server(tmp_path: Path) -> None:
     with postgres_server() as make_database:
-        store = await make_store(tmp_path, catalog_url=make_database())
+        database = make_database()
+        store = await make_store(tmp_path, catalog_url=database)
         async with store.open() as opened:
             await opened.put(b"whole", b"w" * 9_000)
             [page] = await opened.put(b"hit", b"h" * 9_000)
@@ -29,7 +31,12 @@ async def test_findings_repairs_and_a_live_server(tmp_path: Path) -> None:
         turn_byte(store.segments()[-1], page.extent.offset + 600)
 
         found = await store.fsck()
+        # A server that is out of reach just now: once repaired, it must not come back and commit.
+        with psycopg.connect(database) as connection:
+            connection.execute("INSERT INTO workers VALUES (99, 'away', 0, 9223372036854775, 0, 0)")
         repaired = await store.fsck(repair=True)
+        with psycopg.connect(database) as connection:
+            assert connection.execute("SELECT * FROM workers").fetchall() == []
         again = await store.fsck()
 
     assert {count.kind: count.found for count in found.counts} == {
