@@ -161,6 +161,8 @@ def _open_world(directory: Path, *, seed: int) -> Iterator[tuple[World, Ledger, 
             settings={
                 "THERMOCLINE_S3_SHUTDOWN_GRACE_S": "2",
                 "THERMOCLINE_SCRUB_ENABLED": "false",
+                # What is in memory is served whatever the disk does.
+                "THERMOCLINE_MEMORY_PAGE_CACHE_BYTES": "0",
             },
         )
         ledger = Ledger(directory / "ledger.jsonl")
