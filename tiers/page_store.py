@@ -234,19 +234,7 @@ class PageStore:
             if prepare is not None:
                 prepare()
             digest.append(
-                seal_record(
-                    record[:length],
-                    segment_uuid=segment_uuid,
-                    offset=extent.offset,
-                    tenant_id=identity.tenant_id,
-                    body_id=identity.body_id,
-                    page_index=identity.page_index,
-                    payload_bytes=payload_bytes,
-                    annex=annex,
-                    is_last=identity.is_last,
-                    written_us=identity.written_us,
-                    kind=identity.kind,
-                )
+                _seal(record[:length], identity, segment_uuid, extent.offset, payload_bytes, annex)
             )
 
         try:
@@ -299,19 +287,7 @@ class PageStore:
         def fill(record: memoryview) -> None:
             record[HEADER_BYTES : HEADER_BYTES + payload_bytes] = payload
             digest.append(
-                seal_record(
-                    record,
-                    segment_uuid=segment_uuid,
-                    offset=extent.offset,
-                    tenant_id=identity.tenant_id,
-                    body_id=identity.body_id,
-                    page_index=identity.page_index,
-                    payload_bytes=payload_bytes,
-                    annex=annex,
-                    is_last=identity.is_last,
-                    written_us=identity.written_us,
-                    kind=identity.kind,
-                )
+                _seal(record, identity, segment_uuid, extent.offset, payload_bytes, annex)
             )
 
         try:
@@ -664,6 +640,30 @@ class PageStore:
             await probe_device(device)
         except MediumError as error:
             raise DeviceError(device.name, f"gives nothing out: {error.reason}") from error
+
+
+def _seal(
+    record: memoryview,
+    identity: RecordIdentity,
+    segment_uuid: bytes,
+    offset: int,
+    payload_bytes: int,
+    annex: bytes,
+) -> bytes:
+    """Make the record around its payload, which lies in place; its BLAKE3."""
+    return seal_record(
+        record,
+        segment_uuid=segment_uuid,
+        offset=offset,
+        tenant_id=identity.tenant_id,
+        body_id=identity.body_id,
+        page_index=identity.page_index,
+        payload_bytes=payload_bytes,
+        annex=annex,
+        is_last=identity.is_last,
+        written_us=identity.written_us,
+        kind=identity.kind,
+    )
 
 
 def room_for_range(page: StoredPage, *, first: int, length_bytes: int) -> int:
