@@ -159,7 +159,7 @@ model: $(VENV)/.dev ## random histories against the reference model (RUNS=20000 
 # POINTS crash points from seed FIRST on; one seed alone: `python -m tools.simulate --seed N --dense`
 .PHONY: simulate sabotage
 simulate: $(VENV)/.dev ## seeds of the simulated appliance until POINTS=1000000 crash points are checked
-	$(BIN)/python -m tools.simulate --crash-points $(or $(POINTS),1000000) --first $(or $(FIRST),0)
+	$(BIN)/python -m tools.simulate --crash-points $(or $(POINTS),1000000) --first $(or $(FIRST),0) $(if $(PROFILE),--profile $(PROFILE))
 
 sabotage: $(VENV)/.dev ## every rule of durability broken in turn: a seed must find each
 	$(BIN)/python -m tools.simulate --sabotage

@@ -23,7 +23,16 @@ from hal.memory_file import CrashLot
 if TYPE_CHECKING:
     import random
 
-__all__ = ["DAMAGE", "ERRNOS", "FaultKind", "Profile", "Tally", "draw_profile", "make_error"]
+__all__ = [
+    "DAMAGE",
+    "ERRNOS",
+    "PROFILES",
+    "FaultKind",
+    "Profile",
+    "Tally",
+    "draw_profile",
+    "make_error",
+]
 
 
 class FaultKind(Enum):
@@ -165,13 +174,21 @@ _DAMAGE = Profile(
     }
 )
 _CATALOG = Profile(rates={FaultKind.COMMIT_FAILED: 0.30, FaultKind.CATALOG_FULL: 0.20})
+PROFILES = {
+    "quiet": _QUIET,
+    "errors": _ERRORS,
+    "flushes": _FLUSHES_LIE,
+    "damage": _DAMAGE,
+    "catalog": _CATALOG,
+}
 # In three of eight lives nothing goes wrong but their end: in them no request may fail.
-_PROFILES = (_QUIET, _QUIET, _QUIET, _ERRORS, _ERRORS, _FLUSHES_LIE, _DAMAGE, _CATALOG)
+_DRAWN = (_QUIET, _QUIET, _QUIET, _ERRORS, _ERRORS, _FLUSHES_LIE, _DAMAGE, _CATALOG)
 
 
-def draw_profile(random: random.Random) -> Profile:
-    """How one life will go."""
-    return random.choice(_PROFILES)
+def draw_profile(random: random.Random, only: str | None = None) -> Profile:
+    """How one life will go: as drawn, or as the profile of `PROFILES` that `only` names."""
+    drawn = random.choice(_DRAWN)
+    return drawn if only is None else PROFILES[only]
 
 
 def make_error(operation: Operation, number: int, *, device: str) -> HalError:

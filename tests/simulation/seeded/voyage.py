@@ -67,6 +67,7 @@ class Options:
         volatile_commits: Sabotage: see `Life`.
         scrub_rate: See `Life`.
         movers: See `Life`.
+        profile: The one of `PROFILES` that every life has, else each draws its own.
     """
 
     def __init__(
@@ -77,12 +78,14 @@ class Options:
         volatile_commits: int = 0,
         scrub_rate: float = SCRUB_RATE,
         movers: Sequence[int] = MOVERS,
+        profile: str | None = None,
     ) -> None:
         self.crash_image_rate = crash_image_rate
         self.crash_images_max = crash_images_max
         self.volatile_commits = volatile_commits
         self.scrub_rate = scrub_rate
         self.movers = movers
+        self.profile = profile
 
 
 class SeedFailed(AssertionError):
@@ -190,7 +193,7 @@ class _Voyage:
 
     async def _live(self, image: Image, *, is_first: bool) -> Image:
         random = self._random
-        profile = draw_profile(random)
+        profile = draw_profile(random, self._options.profile)
         ending = random.choice(ENDINGS)
         life = Life(
             image,
