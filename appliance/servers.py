@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from appliance.http.errors import ListenAddressTaken
-from appliance.http.hypercorn_server import serve_with_hypercorn
+from appliance.http.hypercorn_server import HypercornServer, serve_with_hypercorn
 from appliance.http.limits import HttpLimits
 from appliance.http.listeners import BoundAddress, ListenAddress, UnixAddress
 from appliance.http.server import Listen, Server
@@ -119,22 +119,31 @@ class Servers:
         self._health = health
         self._place = place
         self._stop = trio.Event()
-        self.s3 = Server(
-            s3,
-            listens=[
-                Listen(
-                    address=ListenAddress(host=address.host, port=address.port),
-                    tls=tls,
-                    sockets=sockets,
-                )
-                for address, sockets in zip(
-                    settings.s3.listen, place.sockets or repeat(()), strict=False
-                )
-            ],
-            answers=answers,
-            limits=limits_of(settings.s3),
-            may_serve_plain=settings.s3.allow_plain_http,
-        )
+        listens = [
+            Listen(
+                address=ListenAddress(host=address.host, port=address.port),
+                tls=tls,
+                sockets=sockets,
+            )
+            for address, sockets in zip(
+                settings.s3.listen, place.sockets or repeat(()), strict=False
+            )
+        ]
+        limits, may_serve_plain = limits_of(settings.s3), settings.s3.allow_plain_http
+        self.s3: Server | HypercornServer
+        if settings.s3.server == "hypercorn":
+            self.s3 = HypercornServer(
+                s3, listens=listens, limits=limits, may_serve_plain=may_serve_plain
+            )
+            _log.warning("s3_served_by_hypercorn", hint="fewer limits, see docs/OPERATING.md")
+        else:
+            self.s3 = Server(
+                s3,
+                listens=listens,
+                answers=answers,
+                limits=limits,
+                may_serve_plain=may_serve_plain,
+            )
 
     async def run(self, on_listening: Callable[[Mapping[str, str]], None]) -> None:
         """Listen everywhere, say where, serve until `request_stop`.

@@ -107,6 +107,13 @@ class S3Settings:
     listen: Annotated[
         Addresses, Field(description="Where S3 is served: host:port, or several; port 0 is any.")
     ] = (Address(host="127.0.0.1", port=9000),)
+    server: Annotated[
+        Literal["own", "hypercorn"],
+        Field(
+            description="What speaks HTTP there: the own connection loop, or Hypercorn, which keeps"
+            " fewer of these limits."
+        ),
+    ] = "own"
     domains: Annotated[
         Words[Annotated[str, BeforeValidator(_check_domain)]],
         Field(description="Host names under which buckets are addressed as bucket.domain."),

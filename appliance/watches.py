@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from appliance.http.server import Server
+
 if TYPE_CHECKING:
     from appliance.assembly import Core
     from appliance.keyring import KeyRing
@@ -59,7 +61,8 @@ def watch_parts(
     metrics.watch("pages", core.store.statistics)
     metrics.watch("accesses", core.recorder.statistics, gauges=("pending",))
     metrics.watch("keyring", keyring.statistics, gauges=KEYRING_GAUGES)
-    metrics.watch("http", servers.s3.statistics, gauges=("connections_open",))
+    if isinstance(servers.s3, Server):  # Hypercorn does not count
+        metrics.watch("http", servers.s3.statistics, gauges=("connections_open",))
     metrics.watch("rate", limiter.statistics, gauges=("tenants_known",))
     metrics.watch("page_cache", core.page_cache.statistics, gauges=PAGE_CACHE_GAUGES)
     _watch_buffers(metrics, core.buffers)

@@ -31,7 +31,8 @@ from tests.unit.http.harness import (
     make_head,
     read_whole,
 )
-from tests.unit.http.test_server import make_server, serve
+from tests.unit.http.ports import serve
+from tests.unit.http.test_server import make_server
 
 if TYPE_CHECKING:
     from trio.testing import MockClock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import stat
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,12 @@ import pytest
 import trio
 
 from appliance.http.asgi import S3Application
+from appliance.http.errors import PlainHttpRefused
 from appliance.http.health import HealthApplication
-from appliance.http.hypercorn_server import serve_with_hypercorn
-from appliance.http.listeners import BoundAddress, ListenAddress, UnixAddress
+from appliance.http.hypercorn_server import HypercornServer, serve_with_hypercorn
+from appliance.http.limits import HttpLimits
+from appliance.http.listeners import BoundAddress, ListenAddress, UnixAddress, open_tcp_sockets
+from appliance.http.server import Listen
 from appliance.s3.messages import Response
 from tests.unit.http.harness import (
     GET,
@@ -23,11 +27,14 @@ from tests.unit.http.harness import (
     make_application,
     make_head,
 )
+from tests.unit.http.ports import LOOPBACK, Authority, serve
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hypercorn.typing import ASGIFramework
+
+    from appliance.http.tls import TlsFiles
 
 METRICS = b"# TYPE x counter\nx 1\n"
 
@@ -165,3 +172,116 @@ async def test_a_stream_of_memoryviews_runs_under_hypercorn_too() -> None:
     reply = await ask(app, ListenAddress(host="127.0.0.1", port=0), GET)
 
     assert reply.body == b"abcdef"
+
+
+def make_server(
+    app: ASGIFramework, *, tls: TlsFiles | None = None, limits: HttpLimits | None = None
+) -> HypercornServer:
+    return HypercornServer(
+        app, listens=[Listen(address=LOOPBACK, tls=tls)], limits=limits or HttpLimits()
+    )
+
+
+async def test_the_s3_port_under_hypercorn_serves_several_requests_of_a_connection() -> None:
+    app, seen = make_application()
+
+    async with serve(make_server(app)) as port:
+        client = await port.dial()
+        replies = [
+            await client.request(GET),
+            await client.request(make_head(b"Content-Length: 4") + b"abcd"),
+        ]
+
+    assert [reply.status for reply in replies] == [200, 200]
+    assert len(seen.heads) == 2
+    assert b"abcd" in seen.bodies
+
+
+async def test_a_head_beyond_the_limits_of_the_settings_is_refused_by_hypercorn() -> None:
+    app, seen = make_application()
+    limits = HttpLimits(header_section_bytes_max=2048, target_bytes_max=2048)
+
+    async with serve(make_server(app, limits=limits)) as port:
+        client = await port.dial()
+        # Without its end: h11 counts what waits for it.
+        await client.send(make_head(b"X-Long: " + b"a" * 16_384)[:-4])
+        rest = await client.read_rest()
+
+    assert rest.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+    assert seen.heads == []
+
+
+async def test_a_stop_of_hypercorn_waits_for_the_busy_connection() -> None:
+    app, seen = make_application()
+    server = make_server(app)
+
+    async with serve(server) as port:
+        busy = await port.dial()
+        await busy.send(make_head(b"Content-Length: 4") + b"ab")
+        while not seen.heads:
+            await trio.lowlevel.checkpoint()
+        server.request_stop()
+        reply = await busy.request(b"cd")
+
+    assert reply.status == 200
+    assert seen.bodies == [b"abcd"]
+
+
+async def test_hypercorn_takes_sockets_that_listen_already() -> None:
+    app, _ = make_application()
+    sockets = await open_tcp_sockets(LOOPBACK, backlog=8)
+    taken = sockets[0].getsockname()[1]
+    server = HypercornServer(
+        app, listens=[Listen(address=LOOPBACK, sockets=tuple(sockets))], limits=HttpLimits()
+    )
+
+    async with serve(server) as port:
+        client = await port.dial()
+        assert (await client.request(GET)).status == 200
+
+    assert port.bound.port == taken
+
+
+async def test_hypercorn_serves_a_new_certificate_to_new_connections(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    app, _ = make_application()
+    server = make_server(app, tls=authority.files)
+    old_context = authority.make_client_context()
+
+    async with serve(server) as port:
+        before = await port.dial_tls(old_context)
+        authority.issue()
+        server.reload_certificates()
+        fresh = await port.dial_tls(authority.make_client_context())
+        assert (await fresh.request(GET)).status == 200
+        with pytest.raises(trio.BrokenResourceError):
+            await port.dial_tls(old_context)
+        assert (await before.request(GET)).status == 200
+        await before.stream.aclose()
+        await fresh.stream.aclose()
+
+    assert port.bound.url.startswith("https://127.0.0.1:")
+
+
+async def test_unusable_certificates_leave_hypercorn_as_it_was(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    app, _ = make_application()
+    server = make_server(app, tls=authority.files)
+
+    async with serve(server) as port:
+        authority.files.certificate_path.write_text("broken")
+        with pytest.raises(ssl.SSLError):
+            server.reload_certificates()
+        client = await port.dial_tls(authority.make_client_context())
+        assert (await client.request(GET)).status == 200
+        await client.stream.aclose()
+
+
+def test_hypercorn_is_refused_a_plain_address_beyond_loopback() -> None:
+    app, _ = make_application()
+    with pytest.raises(PlainHttpRefused):
+        HypercornServer(
+            app,
+            listens=[Listen(address=ListenAddress(host="0.0.0.0", port=0))],
+            limits=HttpLimits(),
+        )

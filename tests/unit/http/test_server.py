@@ -3,73 +3,32 @@
 from __future__ import annotations
 
 import ssl
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
-import trustme
 
 from appliance.http.errors import PlainHttpRefused
 from appliance.http.limits import HttpLimits
-from appliance.http.listeners import BoundAddress, ListenAddress
+from appliance.http.listeners import ListenAddress
 from appliance.http.server import Listen, Server
-from appliance.http.tls import TlsFiles
 from appliance.s3.messages import Response
 from tests.unit.http.harness import (
     GET,
-    Client,
     ListStream,
     answer_with,
     make_answers,
     make_application,
     make_head,
 )
+from tests.unit.http.ports import LOOPBACK, Authority, serve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from hypercorn.typing import ASGIFramework
 
-LOOPBACK = ListenAddress(host="127.0.0.1", port=0)
-
-
-class Port:
-    """A served port and every client that dialled it."""
-
-    def __init__(self, bound: BoundAddress) -> None:
-        self.bound = bound
-        self.streams: list[trio.abc.AsyncResource] = []
-
-    async def dial(self) -> Client:
-        stream = await trio.open_tcp_stream(self.bound.host, self.bound.port)
-        self.streams.append(stream)
-        return Client(stream)
-
-    async def dial_tls(self, context: ssl.SSLContext) -> Client:
-        stream = await trio.open_ssl_over_tcp_stream(
-            self.bound.host, self.bound.port, ssl_context=context, https_compatible=True
-        )
-        self.streams.append(stream)
-        try:
-            await stream.do_handshake()
-        except trio.BrokenResourceError:
-            await trio.aclose_forcefully(stream)
-            raise
-        return Client(stream)
-
-
-@asynccontextmanager
-async def serve(server: Server) -> AsyncIterator[Port]:
-    async with trio.open_nursery() as nursery:
-        port = Port((await nursery.start(server.serve))[0])
-        try:
-            yield port
-        finally:
-            for stream in port.streams:
-                await trio.aclose_forcefully(stream)
-            server.request_stop()
+    from appliance.http.tls import TlsFiles
 
 
 def make_server(
@@ -219,25 +178,6 @@ def test_a_plain_address_beyond_loopback_is_refused_before_it_opens() -> None:
             listens=[Listen(address=ListenAddress(host="0.0.0.0", port=0))],
             answers=make_answers(),
         )
-
-
-class Authority:
-    """A certificate authority with one set of certificate files."""
-
-    def __init__(self, folder: Path) -> None:
-        self.files = TlsFiles(certificate_path=folder / "cert.pem", key_path=folder / "key.pem")
-        self.issue()
-
-    def issue(self) -> None:
-        self.authority = trustme.CA()
-        issued = self.authority.issue_cert("127.0.0.1")
-        issued.private_key_pem.write_to_path(str(self.files.key_path))
-        issued.cert_chain_pems[0].write_to_path(str(self.files.certificate_path))
-
-    def make_client_context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        self.authority.configure_trust(context)
-        return context
 
 
 @pytest.fixture
