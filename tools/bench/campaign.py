@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hal.errors import HalError
 from tests.client.server import CommandFailed
-from tools.bench.background import BACKGROUNDS
+from tools.bench.background import BACKGROUNDS, FILLER_PREFIX
 from tools.bench.generators import ProgramMissing, RunVoid
 from tools.bench.outputs import OutputUnclear
 from tools.bench.page_cache import StillCached
@@ -182,12 +182,12 @@ class Campaign:
             share = FEW_SHARE if side is Side.FEW else 1
             server.fill_catalog(max(workload.catalog_objects // share, 2_000))
         if workload.background is not None:
-            filler_bytes = BACKGROUNDS[workload.background].filler_bytes(self._pace.seconds)
+            filler_bytes = BACKGROUNDS[workload.background].filler_bytes(self._pace)
             plan = Plan(workload, self._directory / "work", seconds=self._pace.seconds)
             put_large(
                 plan,
                 server.access,
-                "filler",
+                FILLER_PREFIX,
                 count=max(1, filler_bytes // FILLER_OBJECT_BYTES),
                 size_bytes=FILLER_OBJECT_BYTES,
             )

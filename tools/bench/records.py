@@ -77,6 +77,7 @@ class Background(enum.Enum):
     """Work of the server's own that runs beside the load."""
 
     SCRUB = "scrub"
+    MIGRATOR = "migrator"
 
 
 class Metric(enum.Enum):
