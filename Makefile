@@ -143,6 +143,10 @@ bench-quick: $(VENV)/.dev ## the same scaled down to some minutes: shows that it
 wire-bench: $(VENV)/.dev ## CPU time of a request between socket and handler, layer by layer (ROUNDS=5)
 	$(BIN)/python -m tools.bench_wire $(if $(ROUNDS),--rounds $(ROUNDS))
 
+.PHONY: hostile-bench
+hostile-bench: $(VENV)/.dev ## what honest clients feel of slow, silent, rude and lost ones (ROUNDS=3)
+	$(BIN)/python -m tools.bench_hostile $(if $(ROUNDS),--rounds $(ROUNDS))
+
 .PHONY: fuzz
 SECONDS ?= 600
 

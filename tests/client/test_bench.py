@@ -24,10 +24,10 @@ DEADLINE_S = 300
 GONE_S = 10.0
 
 
-def start_bench(*arguments: str) -> subprocess.Popen[str]:
+def start_bench(*arguments: str, module: str = "tools.bench") -> subprocess.Popen[str]:
     """The benchmark as a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tools.bench", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -113,3 +113,17 @@ def test_an_unknown_name_is_a_wrong_call(tmp_path: Path) -> None:
 
     assert bench.returncode == 2
     assert "get-5KiB" in errors
+
+
+def test_hostile_clients_of_every_kind_leave_no_descriptor_and_no_buffer(tmp_path: Path) -> None:
+    require_client("wrk")
+    bench = start_bench(
+        *("--rounds", "1", "--seconds", "1", "--directory", str(tmp_path)),
+        module="tools.bench_hostile",
+    )
+    output, errors = bench.communicate(timeout=DEADLINE_S)
+
+    assert bench.returncode == 0, output + errors
+    assert "buffers held 0 B before, 0 B after" in output
+    assert "2,000 connections that say nothing; 2,000, 0\n" in output
+    assert list(tmp_path.iterdir()) == []
