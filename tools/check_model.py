@@ -76,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(failure, end="")
     print(
         f"{total.runs:,} runs, {total.steps:,} steps, {total.requests:,} requests, "
+        f"{total.moves:,} pages moved, "
         f"{time.monotonic() - began:,.0f} s: {'1 divergence' if failure else '0 divergences'}",
         flush=True,
     )

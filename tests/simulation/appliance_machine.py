@@ -38,6 +38,8 @@ EVENTS = st.sampled_from(
         "reclaim",
         "sweep",
         "scrub",
+        "move",
+        "move",
         "new secrets",
         "clean restart",
         "power cut",
@@ -93,6 +95,8 @@ class ApplianceMachine(BucketRules, ObjectRules, UploadRules, ListingRules, Fact
                 self.loop.call(self.world.sweep)
             case "scrub":
                 self.loop.call(self.world.scrub)
+            case "move":
+                self.tally.moves += self.loop.call(self.world.move, seed)
             case "new secrets":
                 self.change_secrets()
             case "clean restart":

@@ -143,17 +143,19 @@ def _shelf() -> _Shelf:
 
 @dataclass(slots=True)
 class Tally:
-    """What histories came to."""
+    """What histories came to; `moves` are pages that changed their places."""
 
     runs: int = 0
     steps: int = 0
     requests: int = 0
+    moves: int = 0
 
     def add(self, other: Tally) -> None:
         """Count what another has counted."""
         self.runs += other.runs
         self.steps += other.steps
         self.requests += other.requests
+        self.moves += other.moves
 
 
 class Machine(RuleBasedStateMachine):

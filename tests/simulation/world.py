@@ -45,6 +45,8 @@ from hal.memory_device import MemoryDevice
 from hal.records import SegmentRef, VolumeId
 from hal.volume import Volume
 from tenants.records import AccessKey, AccessKeyId, QuotaLimits, Role, TenantId
+from tests.simulation.seeded.moves import RandomMoves
+from tiers.move_plan import Obstacle
 from tiers.page_store import PageStore
 from tiers.volume_scrub import ScrubPlan
 
@@ -56,10 +58,12 @@ if TYPE_CHECKING:
     from appliance.catalog.records import Bucket, Finding
     from appliance.catalog.unit import Connection
     from appliance.keyring import KeyRing
+    from hal.records import Extent
     from tenants.records import Tenant
     from tests.simulation.catalogs import CatalogHome
     from tests.simulation.stepped_loop import SteppedLoop
     from tiers.reclaimer import Reclaimer
+    from tiers.records import StoredPage
 
 __all__ = [
     "LIMITS_OF_S3",
@@ -85,6 +89,8 @@ TIERS = ("ssd", "hdd")
 # Three segments of SSD, so that runs spill over; more HDD than any run fills.
 CAPACITIES = {"ssd": 26 * MIB, "hdd": 16_384 * MIB}
 APPLIANCE_UUID = uuid.UUID(int=1)
+MOVE_BATCHES = 2
+_FAILURES = frozenset({Obstacle.SOURCE, Obstacle.WRITE, Obstacle.READ_BACK, Obstacle.SUSPENDED})
 
 LIMITS_OF_S3 = S3Limits(
     region=REGION,
@@ -270,6 +276,27 @@ class World:
             assert not status.failure
             assert not status.quarantined_pages, status
 
+    async def move(self, seed: int) -> int:
+        """Move pages between the tiers by lot, as no migrator would order it; how many moved.
+
+        No device fails here, so nothing may but for want of room or a page that changed.
+        """
+        moves = RandomMoves(
+            self._start.core,
+            on_suspect=_refuse_suspect,
+            tiers=TIERS,
+            random=random.Random(seed),
+            check_named=_accept_place,
+            event=lambda: 0,
+        )
+        moved = 0
+        for _ in range(MOVE_BATCHES):
+            report = await moves.move_some()
+            moved += report.moved_pages
+            for outcome in report.outcomes:
+                assert outcome.obstacle not in _FAILURES, outcome
+        return moved
+
     def secret_of(self, access_key: str) -> str:
         """What signs for a key now."""
         return self._secrets.get(access_key, SECRET)
@@ -454,3 +481,12 @@ class World:
         self._start.committing.cancel()
         await self._start.committed.wait()
         await self._start.catalog.aclose()
+
+
+def _refuse_suspect(page: StoredPage) -> None:
+    raise AssertionError(f"{page} is bad, and nothing damaged it")
+
+
+def _accept_place(extent: Extent, *, since: int, is_new: bool) -> None:
+    """Where a page lies is compared by what is read from there."""
+    del extent, since, is_new

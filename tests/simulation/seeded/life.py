@@ -301,7 +301,7 @@ class Life:
         for _ in range(self._random.choice(self._movers)):
             moves = RandomMoves(
                 self.core,
-                self.scrubber,
+                on_suspect=self.scrubber.suspect,
                 tiers=TIERS,
                 random=self._random,
                 check_named=self.check_named,

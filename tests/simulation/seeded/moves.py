@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from appliance.assembly import Core
     from hal.records import Extent
     from tiers.move_records import MovablePage
-    from tiers.scrubber import Scrubber
+    from tiers.move_report import BatchReport
+    from tiers.records import StoredPage
 
 __all__ = ["RandomMoves"]
 
@@ -57,7 +58,7 @@ class RandomMoves:
 
     Args:
         core: Of the life.
-        scrubber: Told of bad records.
+        on_suspect: Told of bad records.
         tiers: Tier names, fastest first.
         random: Every lot.
         check_named: Given each place that a move named or left as the only one, see `Life`.
@@ -67,8 +68,8 @@ class RandomMoves:
     def __init__(
         self,
         core: Core,
-        scrubber: Scrubber,
         *,
+        on_suspect: Callable[[StoredPage], None],
         tiers: Sequence[str],
         random: random.Random,
         check_named: CheckNamed,
@@ -76,7 +77,7 @@ class RandomMoves:
     ) -> None:
         self._store = core.store
         self._ledger = SqlMoveLedger(core.catalog)
-        self._mover = make_mover(core, tier_order=tiers, on_suspect=scrubber.suspect)
+        self._mover = make_mover(core, tier_order=tiers, on_suspect=on_suspect)
         self._tiers = tiers
         self._random = random
         self._check_named = check_named
@@ -91,8 +92,8 @@ class RandomMoves:
             except LedgerUnavailable:
                 continue
 
-    async def move_some(self) -> int:
-        """One batch of random orders; how many pages moved.
+    async def move_some(self) -> BatchReport:
+        """One batch of random orders; what came of them.
 
         Raises:
             LedgerUnavailable: Nobody knows.
@@ -116,7 +117,7 @@ class RandomMoves:
             elif outcome.order.entry.action is not Action.HEAL:
                 # Given up was one of two copies: the other one was read and was sound.
                 self._check_named(flip.extent, since=began, is_new=False)
-        return report.moved_pages
+        return report
 
     def _order(self, movable: MovablePage) -> MoveOrder:
         action = self._random.choice(ACTIONS)
