@@ -117,6 +117,10 @@ bit-flips: $(VENV)/.dev ## single bits in records, catalog pages and log (COUNT=
 move-bench: $(VENV)/.dev ## how fast pages sink beside fio on the same disk (DIRECTORY=on it, SOURCE=on another)
 	$(BIN)/python -m tools.bench_moves $(if $(DIRECTORY),--directory $(DIRECTORY)) $(if $(SOURCE),--source $(SOURCE))
 
+.PHONY: foreground-bench
+foreground-bench: $(VENV)/.dev ## GETs from the SSD beside moves, once their rates are found (DIRECTORY=; 10 minutes)
+	$(BIN)/python -m tools.bench_foreground $(if $(DIRECTORY),--directory $(DIRECTORY))
+
 .PHONY: tier-bench
 tier-bench: $(VENV)/.dev ## what the default policy gains over LRU and S3-FIFO (TRACES=folder for recorded ones)
 	$(BIN)/python -m tools.bench_tiering $(if $(TRACES),--traces $(TRACES))
