@@ -23,7 +23,7 @@ from tiers.heat_clock import LONG_TURNS, PAGE_BYTES_GUESSED, HeatTime
 from tiers.heat_table import HeatTable, HeatUnit
 from tiers.migrator import Migrator, MigratorParts
 from tiers.move_work import TASKS
-from tiers.mover import TRANSFERS_MAX, Mover
+from tiers.mover import Mover
 from tiers.plan_desk import PlanDesk, Policies
 from tiers.temperature import HeatScale
 from tiers.throttle import MoveThrottle
@@ -104,7 +104,7 @@ def make_mover(
         core.store,
         SqlMoveLedger(core.catalog),
         buffers=buffers,
-        transfers_max=min(max(held_max // (BATCHES_MAX * RECORD_BYTES_MAX), 1), TRANSFERS_MAX),
+        transfers_max=max(held_max // (BATCHES_MAX * RECORD_BYTES_MAX), 1),
         tier_order=tier_order,
         now_us=core.clock.now_us,
         throttle=throttle,

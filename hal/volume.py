@@ -312,13 +312,15 @@ class Volume:
         record: memoryview,
         *,
         prepare: Callable[[], None] | None = None,
+        record_offset: int = 0,
     ) -> None:
-        """Run `prepare` and write the record to its extent, in one thread hop.
+        """Run `prepare` and write the record, or a piece of it, in one thread hop.
 
         Args:
             extent: From `reserve`, of this volume object.
-            record: Exactly the extent's length, page-aligned; borrowed until return.
+            record: Page-aligned, ends within the extent; borrowed until return.
             prepare: Seals the record in the device's thread.
+            record_offset: Where in the extent to begin, a multiple of 4,096.
 
         Durability: none until `flush`.
 
@@ -327,11 +329,14 @@ class Volume:
             MediumError: The device did not take it; the extent is garbage.
             DeviceFull: The file system has no room after all.
         """
-        assert len(record) == extent.length_bytes
+        assert is_aligned(record_offset)
+        assert record_offset + len(record) <= extent.length_bytes
         segment = self._load_written(extent)
         self._check_not_poisoned(segment)
         try:
-            await self._device.write(segment.name, extent.offset, record, prepare=prepare)
+            await self._device.write(
+                segment.name, extent.offset + record_offset, record, prepare=prepare
+            )
         finally:
             # A failed write may have changed blocks as well.
             segment.writes_ended += 1

@@ -102,7 +102,7 @@ class MoveBatch:
 
         async def check(group: Sequence[MoveItem]) -> None:
             await ask_to_read(self._tools, group, _kept)
-            with await self._tools.buffers.acquire(measure(group, _kept)) as buffer:
+            async with self._tools.transferring(measure(group, _kept)) as buffer:
                 try:
                     verdicts = await read_records(self._tools, group, _kept, buffer.view)
                 except HalError as error:
@@ -118,7 +118,7 @@ class MoveBatch:
                     self._log.fail(item, Obstacle.SOURCE, f"{place}: {verdict.reason}")
 
         groups = list(iter_adjacent(sorted(items, key=_kept), place_of=_kept))
-        await for_each(groups, check, at_once=self._tools.transfers_max)
+        await for_each(groups, check, at_once=self._tools.at_once)
 
     async def _heal(self, items: Sequence[MoveItem]) -> None:
         """Read both copies and keep the better one where there is a better one."""
@@ -127,7 +127,7 @@ class MoveBatch:
             badness = []
             for place_of in (_first, _second):
                 await ask_to_read(self._tools, [item], place_of)
-                with await self._tools.buffers.acquire(place_of(item).length_bytes) as buffer:
+                async with self._tools.transferring(place_of(item).length_bytes) as buffer:
                     try:
                         [verdict] = await read_records(self._tools, [item], place_of, buffer.view)
                     except HalError as error:
@@ -142,7 +142,7 @@ class MoveBatch:
             else:
                 self._log.fail(item, Obstacle.ALL_SOUND)
 
-        await for_each(items, compare, at_once=self._tools.transfers_max)
+        await for_each(items, compare, at_once=self._tools.at_once)
 
     async def _flip(self) -> None:
         if not self._ready:

@@ -62,7 +62,7 @@ class BatchCopier:
             await for_each(
                 list(iter_adjacent(placed, place_of=_destination)),
                 lambda group: self._transfer(group, written),
-                at_once=tools.transfers_max,
+                at_once=tools.at_once,
             )
             with tools.timing(Stage.FLUSH):
                 durable = await self._flush(sorted(written, key=_destination))
@@ -70,7 +70,7 @@ class BatchCopier:
             await for_each(
                 list(iter_adjacent(durable, place_of=_destination)),
                 lambda group: self._read_back(group, good),
-                at_once=tools.transfers_max,
+                at_once=tools.at_once,
             )
         return good
 
@@ -126,8 +126,7 @@ class BatchCopier:
         with tools.timing(Stage.PACE):
             await ask_to_read(tools, group, _source)
             await tools.throttle.spend(target.volume_id, write_bytes=length)
-            buffer = await tools.buffers.acquire(length)
-        with buffer:
+        async with tools.transferring(length) as buffer:
             good: list[MoveItem] = []
             with tools.timing(Stage.READ):
                 for part in iter_adjacent(group, place_of=_source):
@@ -169,7 +168,7 @@ class BatchCopier:
         extents = [item.destination for item in run]
         volume = self._tools.store.volume(extents[0].volume_id)
         try:
-            await write_records(volume, extents, records)
+            await write_records(volume, extents, records, self._tools.pieces_for(volume.volume_id))
         except HalError as error:
             self._fail_target(run, Obstacle.WRITE, error)
             return False
@@ -201,8 +200,7 @@ class BatchCopier:
         tools = self._tools
         with tools.timing(Stage.PACE):
             await ask_to_read(tools, group, _destination)
-            buffer = await tools.buffers.acquire(measure(group, _destination))
-        with buffer:
+        async with tools.transferring(measure(group, _destination)) as buffer:
             try:
                 with tools.timing(Stage.READ_BACK):
                     verdicts = await read_records(tools, group, _destination, buffer.view)

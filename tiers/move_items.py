@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
@@ -12,13 +13,13 @@ import trio
 from hal.errors import DeviceFailed, HalError
 from hal.volume_format import load_superblock
 from tiers.move_report import MoveOutcome, Stage
-from tiers.record_copy import Copyable, check_records
+from tiers.record_copy import Copyable, Pieces, check_records
 from tiers.scrub_records import Condition
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
-    from hal.buffers import BufferPool
+    from hal.buffers import AlignedBuffer, BufferPool
     from hal.records import Extent, VolumeId
     from tiers.move_plan import MovePlan, Obstacle
     from tiers.move_targets import MoveTargets
@@ -51,6 +52,20 @@ class Throttle(Protocol):
         """Wait until a transfer of a move may begin."""
         ...
 
+    async def give_way(self, volume_id: VolumeId) -> None:
+        """Between two pieces of a transfer: let requests that wait for the device pass."""
+        ...
+
+    @property
+    def io_bytes(self) -> int:
+        """What a device is given or asked for at once."""
+        ...
+
+    @property
+    def inflight_max(self) -> int:
+        """Transfers at the same time, of all batches together."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchTools:
@@ -64,9 +79,29 @@ class BatchTools:
     buffers: BufferPool
     throttle: Throttle
     transfers_max: int
+    limiter: trio.CapacityLimiter
     now_us: Callable[[], int]
     on_suspect: Callable[[StoredPage], None]
     seconds: dict[Stage, float] = field(default_factory=lambda: dict.fromkeys(Stage, 0.0))
+
+    @property
+    def at_once(self) -> int:
+        """How many transfers of one batch may be begun."""
+        return min(self.transfers_max, self.throttle.inflight_max)
+
+    @asynccontextmanager
+    async def transferring(self, length_bytes: int) -> AsyncIterator[AlignedBuffer]:
+        """Memory for one transfer, once there are no more under way than the policy allows."""
+        self.limiter.total_tokens = self.throttle.inflight_max
+        async with self.limiter:
+            with await self.buffers.acquire(length_bytes) as buffer:
+                yield buffer
+
+    def pieces_for(self, volume_id: VolumeId) -> Pieces:
+        """What a volume is given at once, and lets others pass in between."""
+        return Pieces(
+            bytes_max=self.throttle.io_bytes, between=partial(self.throttle.give_way, volume_id)
+        )
 
     @contextmanager
     def timing(self, stage: Stage) -> Iterator[None]:
@@ -204,7 +239,7 @@ async def read_records(
         raise DeviceFailed(volume.device.name, reason)
     pages = [item.page_at(place) for item, place in zip(items, places, strict=True)]
     try:
-        verdicts = await check_records(volume, pages, target)
+        verdicts = await check_records(volume, pages, target, tools.pieces_for(volume.volume_id))
         if any(verdict.condition is Condition.UNREADABLE for verdict in verdicts):
             await load_superblock(volume.device)
     except HalError as error:

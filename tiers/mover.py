@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from hal.geometry import RECORD_BYTES_MAX
 from tiers.decisions import Action
 from tiers.move_batch import MoveBatch
 from tiers.move_items import BatchTools
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TRANSFERS_MAX", "Mover", "NoThrottle"]
 
-TRANSFERS_MAX = 4  # TIERING 4.2, max_inflight: reading, hashing and writing overlap
+TRANSFERS_MAX = 4  # of a batch where nobody says otherwise: reading, hashing and writing overlap
 SUSPEND_PAGES = 100  # TIERING 4.6 (robinhood): fewer failures say nothing about the whole
 SUSPEND_SHARE = 0.5
 ERROR_WINDOW_PAGES = 1_000  # long success does not hide that from now on everything fails
@@ -52,13 +53,27 @@ _ERRORS = frozenset({Obstacle.SOURCE, Obstacle.WRITE, Obstacle.READ_BACK})
 
 
 class NoThrottle:
-    """Lets every transfer begin at once."""
+    """Lets every transfer begin at once, and a device have the whole of it.
+
+    Args:
+        io_bytes: See `Throttle`.
+        inflight_max: See `Throttle`.
+    """
+
+    def __init__(self, *, io_bytes: int = RECORD_BYTES_MAX, inflight_max: int = 64) -> None:
+        self.io_bytes = io_bytes
+        self.inflight_max = inflight_max
 
     async def spend(
         self, volume_id: VolumeId, *, read_bytes: int = 0, write_bytes: int = 0
     ) -> None:
         """See `Throttle`."""
         del volume_id, read_bytes, write_bytes
+        await trio.lowlevel.checkpoint()
+
+    async def give_way(self, volume_id: VolumeId) -> None:
+        """See `Throttle`."""
+        del volume_id
         await trio.lowlevel.checkpoint()
 
 
@@ -71,8 +86,8 @@ class Mover:
         buffers: Shared with everybody; a batch holds at most `transfers_max` records of it.
         tier_order: Tier names, fastest first.
         now_us: Wall clock, microseconds, for the journal and the grace.
-        throttle: Asked before every transfer.
-        transfers_max: Transfers of one batch at the same time.
+        throttle: Asked before every transfer, and how many there may be.
+        transfers_max: Transfers of one batch at the same time, for the memory they take.
         on_suspect: Told of every bad record that was met, at the place where it lies, which may be
             a shadow's; must not block or raise.
     """
@@ -105,6 +120,7 @@ class Mover:
             buffers=buffers,
             throttle=throttle or NoThrottle(),
             transfers_max=transfers_max,
+            limiter=trio.CapacityLimiter(transfers_max),
             now_us=now_us,
             on_suspect=on_suspect,
         )

@@ -1,25 +1,28 @@
 """Reads, writes and reads back the records of moves, several in one transfer where they lie so.
 
 A disk wants long transfers, and pages may be small: records that lie side by side are read, written
-and verified together, up to the length of the largest record. What a transfer found bad is looked
-at again record by record, as a scrub would (`tiers.record_check`): header, payload, annex, padding.
+and verified together, up to the length of the largest record. Requests want short ones: so the
+device gets a transfer in pieces, between which the caller may let others pass.
+
+What a transfer found bad is looked at again record by record, as a scrub would
+(`tiers.record_check`): header, payload, annex, padding.
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from hal.errors import FormatUnknown, MediumError, PageCorrupt
-from hal.geometry import RECORD_BYTES_MAX
+from hal.geometry import RECORD_ALIGNMENT_BYTES, RECORD_BYTES_MAX
 from hal.page_codec import annex_of, decode_header, find_blemish, open_record, reseal_record
 from tiers.page_store import expect_record
 from tiers.record_check import check_record
 from tiers.scrub_records import Condition, RecordVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from hal.page_codec import ExpectedRecord
     from hal.records import Extent
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Copyable",
+    "Pieces",
     "check_records",
     "is_copyable",
     "iter_adjacent",
@@ -38,6 +42,25 @@ __all__ = [
 T = TypeVar("T")
 
 _SOUND = RecordVerdict(condition=Condition.SOUND)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pieces:
+    """In what a transfer is given to a device.
+
+    Attributes:
+        bytes_max: Of one piece; what is left over of 4,096 bytes is not used.
+        between: Awaited before each piece but the first.
+    """
+
+    bytes_max: int
+    between: Callable[[], Awaitable[None]]
+
+    def cut(self, length_bytes: int) -> Iterator[tuple[int, int]]:
+        """Begin and end of each piece of a transfer."""
+        step = max(self.bytes_max & -RECORD_ALIGNMENT_BYTES, RECORD_ALIGNMENT_BYTES)
+        for start in range(0, length_bytes, step):
+            yield start, min(start + step, length_bytes)
 
 
 class Copyable(enum.Enum):
@@ -92,7 +115,7 @@ def join_extents(extents: Sequence[Extent]) -> Extent:
 
 
 async def check_records(
-    volume: Volume, pages: Sequence[StoredPage], target: memoryview
+    volume: Volume, pages: Sequence[StoredPage], target: memoryview, pieces: Pieces
 ) -> list[RecordVerdict]:
     """Read adjacent records into `target`, one behind the other, and the condition of each.
 
@@ -101,6 +124,7 @@ async def check_records(
         pages: With the places to look at; adjacent, at most `RECORD_BYTES_MAX` together.
         target: Aligned, at least as long; borrowed until return. Bytes of a record that is not
             sound are undefined.
+        pieces: What the device is asked for at once.
 
     Raises:
         HalError: The device as a whole does not work.
@@ -114,7 +138,15 @@ async def check_records(
             verdicts.extend(map(_judge, slices, expected))
 
         joined = join_extents([page.extent for page in pages])
-        await volume.read(joined, target[: joined.length_bytes], check=check)
+        for start, end in pieces.cut(joined.length_bytes):
+            if start:
+                await pieces.between()
+            await volume.read(
+                joined,
+                target[start:end],
+                record_offset=start,
+                check=check if end == joined.length_bytes else None,
+            )
     except MediumError:
         verdicts = [RecordVerdict(condition=Condition.UNREADABLE)] * len(pages)
     # Looked at twice, as everywhere, before it is called bad.
@@ -126,13 +158,16 @@ async def check_records(
     ]
 
 
-async def write_records(volume: Volume, extents: Sequence[Extent], records: memoryview) -> None:
+async def write_records(
+    volume: Volume, extents: Sequence[Extent], records: memoryview, pieces: Pieces
+) -> None:
     """Write records that were read and verified to other places, each sealed for its own.
 
     Args:
         volume: Where to.
         extents: Adjacent, from `Volume.reserve`; as long as the records and in their order.
         records: One behind the other; borrowed until return, and changed.
+        pieces: What the device is given at once.
 
     Durability: none until a flush of the segment.
 
@@ -146,7 +181,15 @@ async def write_records(volume: Volume, extents: Sequence[Extent], records: memo
         for extent, record in zip(extents, _cut(records, extents), strict=True):
             reseal_record(record, segment_uuid=segment_uuid, offset=extent.offset)
 
-    await volume.write_record(joined, records[: joined.length_bytes], prepare=seal)
+    for start, end in pieces.cut(joined.length_bytes):
+        if start:
+            await pieces.between()
+        await volume.write_record(
+            joined,
+            records[start:end],
+            prepare=None if start else seal,
+            record_offset=start,
+        )
 
 
 def _judge(record: memoryview, expected: ExpectedRecord) -> RecordVerdict:

@@ -79,6 +79,10 @@ class SlowdownMeter:
             if pair[0].count + pair[1].count < 1.0:
                 del self._strata[stratum]
 
+    def forget_moving(self) -> None:
+        """Begin anew with what is measured while pages move: they move otherwise from now on."""
+        self._strata = {name: (still, _Latencies()) for name, (still, _) in self._strata.items()}
+
     def find_slowdown(self) -> float | None:
         """The 99th percentile while pages move by that while none do; None where nobody knows.
 

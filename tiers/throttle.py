@@ -1,11 +1,11 @@
 """What moves may cost: rates of each device, found by what they do to the foreground.
 
 Every transfer of a move passes `MoveThrottle.spend` first. Transfers are paced, so that moves come
-evenly and never in bursts; they wait a moment while requests wait for the same device; and for a
-tenth of the time nothing moves at all, which is when the foreground shows how fast it is without
-(`tiers.slowdown`). From one such cycle to the next the rates follow what was measured: down by half
-where the foreground is slower than the policy allows, up a little where it is not, up fast where
-nobody is there to be slowed (TIERING 4.5).
+evenly and never in bursts; they, and the pieces that a device gets of them, wait a moment while
+requests wait for the same device; and for a tenth of the time nothing moves at all, which is when
+the foreground shows how fast it is without (`tiers.slowdown`). From one such cycle to the next the
+rates follow what was measured: down by half where the foreground is slower than the policy allows,
+up a little where it is not, up fast where nobody is there to be slowed (TIERING 4.5).
 
 A rate in the policy is a ceiling, `auto` has none, `unlimited` is not steered at all. Rates never
 fall to zero: a mistaken measurement may make moves slow, it may not stop them.
@@ -72,7 +72,8 @@ class ThrottleStatistics:
     Attributes:
         slow_bytes_per_s: Transfers of moves on the slow tier, reads and writes together.
         fast_write_bytes_per_s: Writes of moves on the fast tier.
-        slowdown: See `SlowdownStatistics`.
+        slowdown: See `SlowdownStatistics`; after a cut, before anything is known of the new rates,
+            the one that they were cut for.
         moved_bytes: Transferred since start, every read and write counted.
         waited_seconds: How long moves were held back.
         is_still: Nothing moves now, to measure the foreground without.
@@ -165,6 +166,7 @@ class MoveThrottle:
         self._moved_at = -1.0
         self._moved_bytes = 0
         self._waited_s = 0.0
+        self._slowdown = 0.0
         self.write_price = 1.0
         """What a byte written to the fast tier costs; the breaker raises it."""
         self._bound_rates()
@@ -175,7 +177,7 @@ class MoveThrottle:
         return ThrottleStatistics(
             slow_bytes_per_s=self._slow.bytes_per_s,
             fast_write_bytes_per_s=self._fast.bytes_per_s / self.write_price,
-            slowdown=measured.slowdown,
+            slowdown=measured.slowdown or self._slowdown,
             samples_moving=measured.samples_moving,
             samples_still=measured.samples_still,
             moved_bytes=self._moved_bytes,
@@ -228,13 +230,25 @@ class MoveThrottle:
         await self._may_move.wait()
         await self._pace(volume_id, device.tier, read_bytes, write_bytes)
         await self._may_move.wait()
-        for _ in range(PATIENCE_STEPS):
-            if not device.has_waiting():
-                break
-            await trio.sleep(PATIENCE_STEP_S)
+        await self._let_pass(device)
         self._moved_bytes += read_bytes + write_bytes
         self._moved_at = trio.current_time()
         self._waited_s += self._moved_at - began
+
+    @property
+    def io_bytes(self) -> int:
+        """What a device is given or asked for at once."""
+        return self._budget.io_bytes
+
+    @property
+    def inflight_max(self) -> int:
+        """Transfers at the same time."""
+        return self._budget.max_inflight
+
+    async def give_way(self, volume_id: VolumeId) -> None:
+        """Between two pieces of a transfer: wait a moment while requests wait for the device."""
+        await trio.lowlevel.checkpoint()
+        await self._let_pass(self._find_device(volume_id))
 
     async def run(self) -> None:
         """Alternate between moving and stillness until cancelled; steer after each cycle."""
@@ -247,14 +261,26 @@ class MoveThrottle:
             await trio.sleep(STILL_S)
             self._end_cycle()
 
+    async def _let_pass(self, device: ThrottledDevice) -> None:
+        for _ in range(PATIENCE_STEPS):
+            if not device.has_waiting():
+                break
+            await trio.sleep(PATIENCE_STEP_S)
+
     def _end_cycle(self) -> None:
         slowdown = self._meter.find_slowdown()
+        self._slowdown = slowdown or 0.0
+        before = self._slow.bytes_per_s, self._fast.bytes_per_s
         for rate in (self._slow, self._fast):
             rate.end_cycle(
                 seconds=CYCLE_S - STILL_S,
                 slowdown=slowdown,
                 slowdown_max=self._budget.foreground_p99_slowdown_max,
             )
+        if self._slow.bytes_per_s < before[0] or self._fast.bytes_per_s < before[1]:
+            # What was measured belongs to rates that hold no longer; with it, a rate that is right
+            # would be cut again and again until it had faded.
+            self._meter.forget_moving()
         self._meter.fade()
         self._bound_rates()
 

@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.bench.background import BACKGROUNDS, FILLER_PREFIX
+from tools.bench.background import BACKGROUNDS, FILLER_PREFIX, begin_sinking
 from tools.bench.generators import RunVoid, run_wrk
 from tools.bench.plan import Plan, credentials_of, put_large
 from tools.bench.records import KIB, MIB, Background
@@ -46,6 +46,7 @@ class Options:
     seconds: float
     rounds: int
     filler_gib: float
+    io_size: str | None
     directory: Path | None
 
 
@@ -58,6 +59,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="of one sample")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--filler-gib", type=float, default=16.0, help="what there is to move")
+    parser.add_argument("--io-size", help="the budget's io_size, such as 256KiB")
     parser.add_argument("--directory", type=Path, default=None, help="on the disk to measure")
     options = Options(**vars(parser.parse_args()))
     with tempfile.TemporaryDirectory(prefix="foreground-", dir=options.directory) as directory:
@@ -89,7 +91,8 @@ def _measure(server: OurServer, directory: Path, options: Options) -> None:
         assert found.p99_s is not None
         return found.p99_s
 
-    migrator.begin(server)
+    budget = f'[budget]\nio_size = "{options.io_size}"\n' if options.io_size else ""
+    begin_sinking(server, budget=budget)
     until = time.monotonic() + options.settle
     while time.monotonic() < until:
         p99_s = sample(min(SLICE_S, max(until - time.monotonic(), 1.0)))

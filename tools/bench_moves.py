@@ -51,8 +51,9 @@ from tiers.decisions import Action
 from tiers.move_queue import Line
 from tiers.move_records import MoveEntry, MoveOrder
 from tiers.move_work import TASKS
-from tiers.mover import TRANSFERS_MAX, Mover
+from tiers.mover import TRANSFERS_MAX, Mover, NoThrottle
 from tiers.page_store import PageStore, RecordIdentity
+from tiers.policy import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +83,7 @@ class Options:
     page_bytes: int
     batches: int
     transfers: int
+    io_bytes: int
 
 
 def main() -> None:
@@ -95,7 +97,12 @@ def main() -> None:
     parser.add_argument(
         "--batches", type=int, default=TASKS[Line.SINK], help="batches at the same time"
     )
-    parser.add_argument("--transfers", type=int, default=TRANSFERS_MAX, help="of each batch")
+    parser.add_argument(
+        "--transfers", type=int, default=TRANSFERS_MAX, help="at once, of all batches together"
+    )
+    parser.add_argument(
+        "--io-kib", type=int, default=Budget().io_bytes // 1024, help="what a disk gets at once"
+    )
     given = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="thermocline-moves-", dir=given.directory))
     source = None
@@ -109,6 +116,7 @@ def main() -> None:
         page_bytes=given.page_kib << 10,
         batches=given.batches,
         transfers=given.transfers,
+        io_bytes=given.io_kib << 10,
     )
     try:
         measure(options)
@@ -324,6 +332,7 @@ async def sink(
         buffers=BufferPool(POOL_BYTES),
         tier_order=TIERS,
         now_us=now_us,
+        throttle=NoThrottle(io_bytes=options.io_bytes, inflight_max=options.transfers),
         transfers_max=options.transfers,
     )
     entry = MoveEntry(action=Action.DEMOTE, rule="bench", reason="measured")

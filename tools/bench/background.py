@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tools.bench.campaign import Pace
     from tools.bench.servers import OurServer
 
-__all__ = ["BACKGROUNDS", "FILLER_PREFIX", "BackgroundWork"]
+__all__ = ["BACKGROUNDS", "FILLER_PREFIX", "BackgroundWork", "begin_sinking"]
 
 FILLER_PREFIX = "filler"
 SCRUB_BYTES_PER_S = 64 * MIB  # scrub.bytes_per_s_max, its default
@@ -29,7 +29,7 @@ SINK_BYTES_PER_S = 384 * MIB  # more than one disk with both tiers was seen to l
 SINK_ASKING_S = 3  # in each round, around the sample
 SINK_POLICY = """\
 version = 1
-
+{budget}
 [[rule]]
 id = "filler"
 filter = {{ tenant = "{tenant}", bucket = "{bucket}", prefix = "{prefix}/" }}
@@ -86,10 +86,19 @@ def _sink_filler_bytes(pace: Pace) -> int:
     return int(pace.rounds * (pace.seconds + SINK_ASKING_S)) * SINK_BYTES_PER_S
 
 
-def _begin_sinking(server: OurServer) -> None:
+def begin_sinking(server: OurServer, *, budget: str = "") -> None:
+    """Let the filler sink, from the first call on by a policy of its own.
+
+    Args:
+        server: Running.
+        budget: The policy's `[budget]` in TOML; the default where it is left out.
+
+    Raises:
+        RunVoid: The policy was refused.
+    """
     policy = server.directory / "sink.toml"
     if not policy.exists():
-        text = SINK_POLICY.format(tenant=TENANT, bucket=BUCKET, prefix=FILLER_PREFIX)
+        text = SINK_POLICY.format(budget=budget, tenant=TENANT, bucket=BUCKET, prefix=FILLER_PREFIX)
         policy.write_text(text, encoding="utf-8")
         try:
             server.process.command("policy", "apply", str(policy))
@@ -121,7 +130,7 @@ BACKGROUNDS = {
         filler_bytes=_scrub_filler_bytes,
     ),
     Background.MIGRATOR: BackgroundWork(
-        begin=_begin_sinking,
+        begin=begin_sinking,
         end=_command("tier", "pause"),
         is_running=_is_sinking,
         filler_bytes=_sink_filler_bytes,

@@ -22,7 +22,7 @@ from tests.unit.tiers.movers import (
 )
 from tiers.decisions import Action
 from tiers.move_plan import Obstacle
-from tiers.mover import SUSPEND_PAGES
+from tiers.mover import SUSPEND_PAGES, NoThrottle
 from tiers.parking import PARKED_S_MAX, PARKED_S_MIN
 
 if TYPE_CHECKING:
@@ -389,7 +389,7 @@ async def test_every_transfer_is_asked_for_before_memory_is_taken() -> None:
     held: list[int] = []
     made: list[MoverBench] = []
 
-    class Meter:
+    class Meter(NoThrottle):
         async def spend(self, volume_id: int, *, read_bytes: int = 0, write_bytes: int = 0) -> None:
             await trio.lowlevel.checkpoint()
             spent.append((volume_id, read_bytes, write_bytes))

@@ -74,6 +74,16 @@ def test_what_was_measured_fades() -> None:
     assert meter.find_slowdown() == pytest.approx(1.0, abs=0.06)
 
 
+def test_what_was_seen_beside_moves_can_be_forgotten_alone() -> None:
+    meter = SlowdownMeter()
+    note(meter, 5_000, factor=1.0, is_moving=False)
+    note(meter, 5_000, factor=9.0, is_moving=True)
+    meter.forget_moving()
+    assert meter.find_slowdown() is None
+    note(meter, 5_000, factor=1.0, is_moving=True)
+    assert meter.find_slowdown() == pytest.approx(1.0, abs=0.06)
+
+
 def test_long_transfers_and_clocks_that_jump_are_left_out() -> None:
     meter = SlowdownMeter()
     meter.note("GetObject", size_bytes=SIZE_BYTES_MAX + 1, running=1, seconds=1.0, is_moving=True)

@@ -138,6 +138,53 @@ async def test_a_slowed_foreground_halves_the_rate_to_a_least(
     assert throttle.statistics().slowdown == pytest.approx(2.0, rel=0.05)
 
 
+async def test_a_rate_that_is_low_enough_is_not_cut_for_what_was_before(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    throttle = make(replace(FIXED, hdd_bytes_per_s="auto"))
+    lowest = throttle.statistics().slow_bytes_per_s
+
+    async def move() -> None:
+        while True:
+            await throttle.spend(HDD, write_bytes=MIB)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(throttle.run)
+        nursery.start_soon(move)
+        end = trio.current_time() + 8 * CYCLE_S
+        while trio.current_time() < end:
+            found = throttle.statistics()
+            lowest = min(lowest, found.slow_bytes_per_s)
+            # Twice as slow above 20 MiB/s, and not slowed below.
+            is_slowed = found.slow_bytes_per_s > 20 * MIB and not found.is_still
+            await trio.sleep(0.02)
+            throttle.note_request(
+                "GetObject", size_bytes=4096, running=1, seconds=0.002 if is_slowed else 0.001
+            )
+        nursery.cancel_scope.cancel()
+
+    # One halving from above the bound; with the memory of ten cycles it went to the least.
+    assert lowest >= 8 * MIB
+
+
+async def test_pieces_let_requests_pass_and_follow_the_policy_in_force(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    hdd = Device("hdd", is_busy=True)
+    throttle = make(replace(FIXED, io_bytes=1 << 18, max_inflight=2), hdd=hdd)
+    began = trio.current_time()
+    await throttle.give_way(HDD)
+    assert trio.current_time() - began == pytest.approx(0.05)
+    hdd.is_busy = False
+    await throttle.give_way(HDD)
+    assert trio.current_time() - began == pytest.approx(0.05)
+    assert (throttle.io_bytes, throttle.inflight_max) == (1 << 18, 2)
+
+    throttle.obey(replace(FIXED, io_bytes=4 * MIB, max_inflight=7), ())
+
+    assert (throttle.io_bytes, throttle.inflight_max) == (4 * MIB, 7)
+
+
 def test_a_rate_grows_while_it_is_used_and_nobody_is_hurt() -> None:
     rate = SteeredRate()
     rate.bound("auto")
