@@ -2,8 +2,9 @@
 
 The histories are those of the reference model. At the end of each, once nothing dead is left on the
 devices, a catalog is made of the volumes alone and compared with the one that was there, row by
-row: all but sequences and what is only in catalogs. Nor may an upload in progress keep the body of
-a version that was deleted, since that one comes back (decision 9): such uploads are aborted first.
+row: all but sequences, how often a page has moved, and what is only in catalogs. Nor may an upload
+in progress keep the body of a version that was deleted, since that one comes back (decision 9):
+such uploads are aborted first.
 
 `REBUILD_RUNS` and `REBUILD_SEED` in the environment set how many runs, and from which seed.
 """
@@ -53,6 +54,7 @@ Rows = list[tuple[object, ...]]
 
 _t, _bu, _v = tables.tenants.c, tables.buckets.c, tables.versions.c
 _vb, _b, _p = tables.version_bodies.c, tables.bodies.c, tables.pages.c
+_s = tables.page_shadows.c
 
 
 def collect_facts(connection: Connection) -> dict[str, Rows]:
@@ -127,7 +129,13 @@ def collect_facts(connection: Connection) -> dict[str, Rows]:
         ),
         "pages": _list(
             connection,
-            select(*_p).where(_p.body_id.in_(of_versions)).order_by(_p.body_id, _p.page_index),
+            select(*(column for column in _p if column is not _p.generation))
+            .where(_p.body_id.in_(of_versions))
+            .order_by(_p.body_id, _p.page_index),
+        ),
+        "shadows": _list(
+            connection,
+            select(*_s).where(_s.body_id.in_(of_versions)).order_by(_s.body_id, _s.page_index),
         ),
     }
 
