@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -258,7 +259,7 @@ def _make_config(context: ssl.SSLContext | None, limits: HttpLimits | None = Non
         config.h11_max_incomplete_size = (
             limits.header_section_bytes_max + limits.target_bytes_max + _REQUEST_LINE_BYTES
         )
-        config.read_timeout = round(limits.rate_window_s)
+        config.read_timeout = math.ceil(limits.rate_window_s)  # whole seconds; 0 would be none
         config.keep_alive_timeout = limits.idle_timeout_s
         config.graceful_timeout = limits.stop_grace_s
         config.ssl_handshake_timeout = limits.handshake_timeout_s
