@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from hal.geometry import PAGE_BYTES_MAX, RECORD_BYTES_MAX
 from tiers.slowdown import SlowdownMeter
 
 if TYPE_CHECKING:
@@ -237,8 +238,12 @@ class MoveThrottle:
 
     @property
     def io_bytes(self) -> int:
-        """What a device is given or asked for at once."""
-        return self._budget.io_bytes
+        """What a device is given or asked for at once.
+
+        The policy counts payload: what a record has besides goes with it, or each full page would
+        end in a transfer of two blocks.
+        """
+        return self._budget.io_bytes + RECORD_BYTES_MAX - PAGE_BYTES_MAX
 
     @property
     def inflight_max(self) -> int:

@@ -116,7 +116,7 @@ def main() -> None:
         page_bytes=given.page_kib << 10,
         batches=given.batches,
         transfers=given.transfers,
-        io_bytes=given.io_kib << 10,
+        io_bytes=(given.io_kib << 10) + RECORD_BYTES_MAX - PAGE_BYTES_MAX,
     )
     try:
         measure(options)

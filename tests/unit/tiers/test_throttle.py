@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from hal.geometry import PAGE_BYTES_MAX, RECORD_BYTES_MAX
 from hal.records import VolumeId
 from tiers.policy import Budget
 from tiers.throttle import (
@@ -178,11 +179,13 @@ async def test_pieces_let_requests_pass_and_follow_the_policy_in_force(
     hdd.is_busy = False
     await throttle.give_way(HDD)
     assert trio.current_time() - began == pytest.approx(0.05)
-    assert (throttle.io_bytes, throttle.inflight_max) == (1 << 18, 2)
+    beside = RECORD_BYTES_MAX - PAGE_BYTES_MAX
+    assert (throttle.io_bytes, throttle.inflight_max) == ((1 << 18) + beside, 2)
 
     throttle.obey(replace(FIXED, io_bytes=4 * MIB, max_inflight=7), ())
 
-    assert (throttle.io_bytes, throttle.inflight_max) == (4 * MIB, 7)
+    # The record of a full page is one transfer.
+    assert (throttle.io_bytes, throttle.inflight_max) == (RECORD_BYTES_MAX, 7)
 
 
 def test_a_rate_grows_while_it_is_used_and_nobody_is_hurt() -> None:
