@@ -8,9 +8,11 @@ on the next.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from dataclasses import dataclass
@@ -116,6 +118,36 @@ LONG_TABLE = tuple(
 )
 
 
+_PLACES = """
+SELECT volumes.path, pages.segment_id, pages.segment_offset, pages.record_bytes
+FROM versions JOIN pages USING (body_id) JOIN volumes USING (volume_id)
+WHERE versions.key = ? AND versions.is_current
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a row says that a record lies."""
+
+    volume_path: str
+    segment_id: int
+    offset: int
+    record_bytes: int
+
+    def is_written_by(self, call: Call) -> bool:
+        """Whether the call wrote some of it."""
+        return (
+            call.name in SEGMENT_WRITES
+            and call.path.startswith(f"{self.volume_path}/{self.segment_id:016x}-")
+            and self.count_bytes(call) > 0
+        )
+
+    def count_bytes(self, call: Call) -> int:
+        """How much of it the write took; 0 and less for none."""
+        end = min(call.offset + call.result, self.offset + self.record_bytes)
+        return end - max(call.offset, self.offset)
+
+
 @dataclass(slots=True)
 class Totals:
     """What a bench saw so far."""
@@ -189,14 +221,12 @@ class FaultBench:
         self.totals.successes += successes
         self.totals.refusals += refusals
         outcome = f"{hits} hits, {successes} successes, {refusals} refusals"
-        if self._has_ended():
+        if not self._is_verified():
             self.totals.ends += 1
             status = self._take_exit_status(fault)
             outcome += f", ended with {status}"
             if status == EXIT_RECOVER:
                 outcome += f" ({self.server.log_tail().splitlines()[-1]})"
-        else:
-            verify_ledger(self.ledger, self.world.target)
         return outcome
 
     def restart(self) -> None:
@@ -235,7 +265,7 @@ class FaultBench:
                 if client.put(wire, key, body).is_success:
                     successes += 1
                     if can_see_data:
-                        self._assert_flushed(injection, before)
+                        self._assert_flushed(injection, before, key)
             with self.world.connect() as wire:
                 client.put(wire, "fault/small", client.make_body(100))
                 client.delete(wire, "fault/small")
@@ -265,26 +295,33 @@ class FaultBench:
         with self.world.connect() as wire:
             self.client.copy(wire, source, key)
 
-    def _assert_flushed(self, injection: Injection, before: int) -> None:
-        """The calls since line `before`: data, then its flush, then the catalog's sync."""
-        calls = [call for call in parse_calls(injection.lines()) if call.ended >= before]
-        volume = str(self.directory / "volume-")
-        written: dict[str, Call] = {}
-        for call in calls:
-            if call.name in SEGMENT_WRITES and call.path.startswith(volume) and call.offset > 0:
-                written[call.path] = call
-        assert written, "a PUT succeeded without a write"
+    def _assert_flushed(self, injection: Injection, before: int, key: str) -> None:
+        """The calls since line `before`: the key's records, their flush, the catalog's sync.
+
+        Only what the catalog names counts: beside a PUT the mover may write pages as well, and
+        give them up again.
+        """
+        lines = injection.lines()
+        calls = [call for call in parse_calls(lines) if call.ended >= before]
+        said = "\n".join(lines[before:])
+        places = self._load_places(key)
+        assert places, f"a PUT of {key} succeeded, and no row names its bytes"
         flushed_at = 0
-        for path, write in written.items():
+        for place in places:
+            writes = [call for call in calls if place.is_written_by(call)]
+            assert sum(map(place.count_bytes, writes)) >= place.record_bytes, (
+                f"a PUT succeeded without a write of {place}\n{said}"
+            )
             flushes = [
                 call
                 for call in calls
-                if call.name in SYNCS and call.path == path and call.begun > write.ended
+                if call.name in SYNCS and call.path == writes[-1].path
+                if call.begun > writes[-1].ended
                 if call.error != "EINTR"  # asked again by the interpreter
             ]
-            assert flushes, f"a PUT succeeded without a flush of {path}"
+            assert flushes, f"a PUT succeeded without a flush of {place}\n{said}"
             # The first verdict counts: a sync after a failed one says nothing (fsyncgate).
-            assert flushes[0].result == 0, f"a PUT succeeded though the flush of {path} failed"
+            assert flushes[0].result == 0, f"a PUT succeeded though the flush of {place} failed"
             flushed_at = max(flushed_at, flushes[0].ended)
         commits = [
             call
@@ -292,7 +329,25 @@ class FaultBench:
             if call.name in SYNCS and call.path.endswith("catalog.db-wal")
             if call.result == 0 and call.begun > flushed_at
         ]
-        assert commits, "a PUT succeeded without a sync of the catalog"
+        assert commits, f"a PUT succeeded without a sync of the catalog\n{said}"
+
+    def _load_places(self, key: str) -> list[_Place]:
+        """Where the records of the key's newest version lie."""
+        path = self.server.data_path / "catalog.db"
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            rows = database.execute(_PLACES, (key.encode(),)).fetchall()
+        return [_Place(*row) for row in rows]
+
+    def _is_verified(self) -> bool:
+        """Verifies every object, unless the server ended, which it may still be about to do."""
+        if self._has_ended():
+            return False
+        try:
+            verify_ledger(self.ledger, self.world.target)
+        except Gone as gone:
+            self._assert_ending(gone)
+            return False
+        return True
 
     def _assert_ending(self, gone: Gone) -> None:
         """A request without an answer is only right where the server ends."""
