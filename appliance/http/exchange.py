@@ -199,7 +199,8 @@ class Exchange:
     async def _read_bytes(self, bytes_max: int) -> bytes:
         """Bytes from the buffer, else from the peer at its minimum rate; empty at the end."""
         if not self._buffer.is_empty:
-            await trio.lowlevel.checkpoint()
+            # No turn is given away: what is here came with one read, which was one.
+            await trio.lowlevel.checkpoint_if_cancelled()
             return self._buffer.take(bytes_max)
         data = await self._keep_pace(partial(self._stream.receive_some, bytes_max), len)
         return b"" if data is None else bytes(data)
