@@ -37,6 +37,7 @@ from appliance.catalog.dialects import (
     translate,
 )
 from appliance.catalog.errors import CatalogBusy, CatalogError, CatalogFull, CatalogUnavailable
+from appliance.catalog.moves import FLIP_ORDER
 from appliance.catalog.sqlite_statements import SqliteStatements
 from appliance.catalog.unit import JointUnit
 from hal.errors import DeviceFailed, HalError
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH_UNITS_MAX",
     "BATCH_WEIGHT_BYTES_MAX",
+    "CommitWatch",
     "CommitterStatistics",
     "Flusher",
     "GroupCommitter",
@@ -104,6 +106,18 @@ class Flusher(Protocol):
         ...
 
 
+class CommitWatch(Protocol):
+    """Who keeps what commits may change."""
+
+    def fence(self, tenant_ids: Collection[int] | None) -> None:
+        """A transaction begins that may change what these tenants have; None for anybody's."""
+        ...
+
+    def lift(self) -> None:
+        """Its outcome is known, and nobody was told of it yet."""
+        ...
+
+
 class Runner(Protocol):
     """Runs a function of the writing connection in the writer's thread."""
 
@@ -152,6 +166,7 @@ class GroupCommitter:
         runner: Runs a function of the writing connection.
         make_room: Frees what is kept for a full disk; True where there was something.
         marks: Tell what became of a COMMIT whose answer was lost; None where none can be.
+        watch: Told of every transaction; None where nobody keeps anything.
         place: Which database, for an operator.
     """
 
@@ -162,12 +177,14 @@ class GroupCommitter:
         runner: Runner,
         make_room: Callable[[Connection], bool] = lambda _: False,
         marks: Marks | None = None,
+        watch: CommitWatch | None = None,
         place: str = "the catalog",
     ) -> None:
         self._flusher = flusher
         self._runner = runner
         self._make_room = make_room
         self._marks = marks
+        self._watch = watch
         self._place = place
         self._batch_number = 0
         self._inbox, self._outbox = trio.open_memory_channel[_Pending[object]](QUEUE_UNITS_MAX)
@@ -203,8 +220,13 @@ class GroupCommitter:
             order=order,
             confirm=confirm,
         )
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            await self._inbox.send(pending)  # type: ignore[arg-type]  # T is read back from it only
+            try:
+                # Without giving a turn away: one is waited out below.
+                self._inbox.send_nowait(pending)  # type: ignore[arg-type]  # T is read back from it
+            except trio.WouldBlock:
+                await self._inbox.send(pending)  # type: ignore[arg-type]
         except trio.BrokenResourceError:
             raise CatalogUnavailable("the catalog is closed") from None
         await pending.done.wait()
@@ -275,6 +297,23 @@ class GroupCommitter:
     async def _commit(self, batch: list[_Pending[object]]) -> None:
         ready = await self._flush(batch)
         self._batch_number += 1
+        if self._watch is not None and ready:
+            self._watch.fence(_find_tenants(ready))
+        ready = await self._run_transaction(ready)
+        # Not where it raised: what became of it is unknown, and the committer stops for good.
+        if self._watch is not None:
+            self._watch.lift()
+        self._commits += bool(ready)
+        for pending in batch:
+            self._units_refused += pending.error is not None
+            pending.done.set()
+
+    async def _run_transaction(self, ready: list[_Pending[object]]) -> list[_Pending[object]]:
+        """Commit units, with as many transactions as it takes; return those of the last.
+
+        Raises:
+            CatalogUnavailable: See `run`.
+        """
         attempt = 0
         while ready:
             attempt += 1
@@ -286,10 +325,7 @@ class GroupCommitter:
             except _CommitFailed as failed:
                 if await self._has_committed(failed.cause):
                     break
-        self._commits += bool(ready)
-        for pending in batch:
-            self._units_refused += pending.error is not None
-            pending.done.set()
+        return ready
 
     def _execute(self, ready: Sequence[_Pending[object]], connection: Connection) -> None:
         _execute(connection, ready, mark=self._mark)
@@ -417,6 +453,12 @@ class GroupCommitter:
         for pending in members:
             pending.value, pending.error = None, error
             pending.done.set()
+
+
+def _find_tenants(batch: Sequence[_Pending[object]]) -> Collection[int] | None:
+    """Whose objects the units may change, None for anybody's."""
+    orders = {pending.order for pending in batch}
+    return orders if all(0 < order < FLIP_ORDER for order in orders) else None
 
 
 def _execute(

@@ -108,6 +108,7 @@ class Catalog:
             runner=self._write,
             make_room=self._make_room,
             marks=marks,
+            watch=None if points is None else points.cache,
             place=str(database_path(url)) if is_sqlite(url) else "the catalog's server",
         )
         self._lease: Engine | None = None
@@ -250,8 +251,9 @@ class Catalog:
             unit: May run again after a lost conflict; a raise rolls back this unit alone.
             flush: Segments that must be on stable storage before the unit is committed.
             weight_bytes: Bytes that wait for the flush, to bound a batch.
-            order: The tenant's id: batches take tenants' locks in this order, which spares
-                PostgreSQL deadlocks between workers.
+            order: The id of the tenant whose objects alone the unit changes; 0 and `FLIP_ORDER`
+                where it may be anybody's. Batches take tenants' locks in this order, which spares
+                PostgreSQL deadlocks between workers, and facts of other tenants' objects stay kept.
             confirm: Called after the flush; a `HalError` that it raises fails this unit alone,
                 which is not run.
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from appliance.catalog.dialects import translate_sqlite
 from appliance.catalog.errors import CatalogBusy
+from appliance.catalog.facts_cache import FactsCache
 from appliance.catalog.object_facts import (
     ObjectFacts,
     ObjectQuery,
@@ -53,12 +54,14 @@ class PointReadStatistics:
     """Counts since the catalog was opened.
 
     Attributes:
+        kept: Answered from memory, without a read.
         inline: Reads that the event loop's thread did.
         slow: Those of them that waited for a disk; each sent others to threads for a while.
         hopped: Reads that went to a thread: after a slow one, or for want of a free lock, or for
             what one statement does not say.
     """
 
+    kept: int = 0
     inline: int = 0
     slow: int = 0
     hopped: int = 0
@@ -97,6 +100,7 @@ class PointReader:
             closes it.
         clock: Seconds that never go back.
         count_blocks: Blocks that the calling thread has had read from disks so far.
+        cache: Of facts, which the committer of the same database fences.
     """
 
     def __init__(
@@ -105,8 +109,10 @@ class PointReader:
         *,
         clock: Callable[[], float] = time.perf_counter,
         count_blocks: Callable[[], int] = _count_blocks,
+        cache: FactsCache | None = None,
     ) -> None:
         self._connection = connection
+        self._cache = FactsCache() if cache is None else cache
         self._clock = clock
         self._count_blocks = count_blocks
         self._blocks: int | None = None
@@ -114,9 +120,15 @@ class PointReader:
         self._statements = {
             with_pages: render_for_sqlite(with_pages=with_pages) for with_pages in (False, True)
         }
+        self._kept = 0
         self._inline = 0
         self._slow = 0
         self._hopped = 0
+
+    @property
+    def cache(self) -> FactsCache:
+        """Facts that were read; who commits to the database must fence it."""
+        return self._cache
 
     def prepare(self) -> None:
         """Read the schema and compile the statements, which takes a disk, before there is a loop.
@@ -134,6 +146,10 @@ class PointReader:
             CatalogUnavailable: The database cannot be read.
             CatalogDamaged: It is damaged.
         """
+        facts = self._cache.find(query)
+        if facts is not None:
+            self._kept += 1
+            return facts
         if self._blocks is None:
             # Of the thread that reads, whatever it had read before.
             self._blocks = self._count_blocks()
@@ -147,13 +163,16 @@ class PointReader:
             facts = None if rows is None else decode_facts(rows, query)
             if facts is not None:
                 self._inline += 1
+                self._cache.keep(query, facts)
                 return facts
         self._hopped += 1
         return None
 
     def statistics(self) -> PointReadStatistics:
         """Counts since the catalog was opened."""
-        return PointReadStatistics(inline=self._inline, slow=self._slow, hopped=self._hopped)
+        return PointReadStatistics(
+            kept=self._kept, inline=self._inline, slow=self._slow, hopped=self._hopped
+        )
 
     def _waited_for_disk(self, seconds: float) -> bool:
         # Asked after slow reads only: what else the thread had read meanwhile counts as well.

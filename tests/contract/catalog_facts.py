@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from appliance.catalog import bodies, buckets, versions
+from appliance.catalog.joint_puts import PutUnit
 from appliance.catalog.object_facts import FIRST_PAGES, ObjectFacts, ObjectQuery, find_facts
-from appliance.catalog.records import Bucket, Versioning
+from appliance.catalog.records import Bucket, Versioning, WriteConditions
 from tenants.records import TenantId
 from tests.contract.catalog_desk import CatalogContract
 from tests.contract.catalog_uploads import complete, create, put_part
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FactsContract"]
 
+WAIT_S = 20.0
 KEY = b"2024/\xe2\x82\xac.jpg"
 
 
@@ -159,3 +164,51 @@ class FactsContract(CatalogContract):
             assert found.version == made.version
             assert found.bucket is not None
             assert found.bucket.used_bytes == size
+
+    async def test_what_is_read_again_is_what_was_committed_last(self, desk: CatalogDesk) -> None:
+        """Kept facts (0024): of a tenant that writes, of one that does not, and while moving."""
+        mine, others = [
+            await desk.make_bucket(await desk.make_tenant(name)) for name in ("acme", "zen")
+        ]
+        await desk.put(others, KEY, size_bytes=99)
+        for size in range(1, 6):
+            await desk.put(mine, KEY, size_bytes=size, etag=f"e{size}")
+            for _ in range(3):
+                assert (await ask(desk, mine)).version is not None
+                assert (await ask(desk, others)).version is not None
+                assert (await ask(desk, mine, with_pages=False)).pages == ()
+        await desk.delete(mine, KEY)
+        assert (await ask(desk, mine)).version is None
+        assert (await ask(desk, others)).version is not None
+
+    async def test_what_a_transaction_under_way_may_change_is_not_kept(
+        self, desk: CatalogDesk, bucket: Bucket
+    ) -> None:
+        await desk.put(bucket, KEY, size_bytes=1)
+        query = ObjectQuery(bucket.tenant_id, bucket.name, KEY)
+        new = PutUnit(
+            new=desk.make_version(bucket, KEY),
+            body=desk.make_body(2),
+            conditions=WriteConditions(),
+            now_us=desk.now_us,
+        )
+        is_running, may_end = threading.Event(), threading.Event()
+
+        def unit(connection: Connection) -> None:
+            is_running.set()
+            assert may_end.wait(WAIT_S)
+            new(connection)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(desk.catalog.commit, unit, order=bucket.tenant_id))
+            limiter = trio.CapacityLimiter(1)
+            assert await trio.to_thread.run_sync(is_running.wait, WAIT_S, limiter=limiter)
+            for _ in range(2):
+                found = await desk.catalog.find_object(query)
+                assert found.version is not None
+                assert found.version.size_bytes == 1
+            may_end.set()
+
+        found = await desk.catalog.find_object(query)
+        assert found.version is not None
+        assert found.version.size_bytes == 2

@@ -27,6 +27,7 @@ from appliance.catalog.bodies import list_pages
 from appliance.catalog.committer import GroupCommitter
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogUnavailable
+from appliance.catalog.facts_cache import FactsCache
 from appliance.catalog.ledger import SqlDeadLedger
 from appliance.catalog.places import find_places
 from appliance.handlers import delete as delete_handler, put_object
@@ -606,5 +607,11 @@ SABOTAGES = (
         name="reads are not verified",
         breaks="no byte is served that was not verified",
         patches=((page_store, "open_record", _unverified),),
+    ),
+    Sabotage(
+        name="kept facts outlive a commit",
+        breaks="what a commit may change is read anew",
+        patches=((FactsCache, "fence", _nothing),),
+        options=UNDISTURBED,
     ),
 )
