@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 __all__ = ["Coalescer"]
 
 ENTRIES_MAX = 1 << 18
@@ -46,10 +48,11 @@ class Coalescer:
             self._former = current
             self._current = current = {}
             self._turns_at = now + self._window_s
-        last = current.get(key)
-        if last is None and self._former:
-            last = self._former.get(key)
-        if last is not None and now - last < self._window_s:
+        # Nearly every key is new, and to ask for it costs less than to fetch it with a default.
+        if key in current:
+            if now - current[key] < self._window_s:
+                return False
+        elif (former := self._former) and now - former.get(key, -math.inf) < self._window_s:
             return False
         current[key] = now
         return True
