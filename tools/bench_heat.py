@@ -4,8 +4,9 @@
     python -m tools.bench_heat --pages 10000000
 
 Prints the goals beside the figures (issue 4, TIERING G9). Accesses are measured in CPU time of all
-threads, as the mean of all batches and the best one: on a machine that does other things besides,
-the best is nearer to what it costs. What somebody waits for is measured in real time as well.
+threads, as mean and median of all batches and the best one: on a machine that does other things
+besides, the best is nearer to what it costs. What somebody waits for is measured in real time as
+well.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import shutil
+import statistics
 import tempfile
 import time
 from contextlib import contextmanager
@@ -85,18 +87,23 @@ class _Cost:
     """CPU microseconds an access."""
 
     mean_us: float
+    median_us: float
     best_us: float
 
     @classmethod
     def of(cls, batches_s: list[float]) -> _Cost:
         each = [batch_s / BATCH * 1e6 for batch_s in batches_s]
-        return cls(sum(each) / len(each), min(each))
+        return cls(sum(each) / len(each), statistics.median(each), min(each))
 
     def __add__(self, other: _Cost) -> _Cost:
-        return _Cost(self.mean_us + other.mean_us, self.best_us + other.best_us)
+        return _Cost(
+            self.mean_us + other.mean_us,
+            self.median_us + other.median_us,
+            self.best_us + other.best_us,
+        )
 
     def __str__(self) -> str:
-        return f"{self.mean_us:.2f} (best {self.best_us:.2f})"
+        return f"{self.mean_us:.2f} (median {self.median_us:.2f}, best {self.best_us:.2f})"
 
 
 def _measure_notes(batches: int, random: Random) -> _Cost:

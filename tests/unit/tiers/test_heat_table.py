@@ -82,6 +82,28 @@ def test_a_batch_reaches_pages_of_many_chunks_and_epochs() -> None:
     assert list(table.levels_of(wanted)) == [table.level(page) for page in wanted]
 
 
+@pytest.mark.parametrize("rows", [1, 7, 1 << 16])
+def test_how_many_rows_are_folded_at_once_changes_no_level(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = Random(6)
+    pages = [random.randrange(40 << CHUNK_BITS) for _ in range(500)]
+    batches = [batch_of(*((page, 0.5, hour * 3600.0) for page in pages)) for hour in (1, 2)]
+    expected = make_table()
+    table = make_table()
+    for each, rows_max in ((expected, 1 << 13), (table, rows)):
+        monkeypatch.setattr("tiers.heat_table.FOLD_ROWS", rows_max)
+        each.fold(batches[0])
+        # Most chunks are on the former scale when the second batch comes.
+        each.rescale(HeatScale(epoch=7000.0, half_life=DAY), 3600.0)
+        each.settle(3)
+        each.fold(batches[1])
+
+    wanted = array("q", sorted(set(pages)))
+    assert list(table.levels_of(wanted)) == list(expected.levels_of(wanted))
+    assert table.take_changed() == expected.take_changed()
+
+
 def test_the_levels_of_more_pages_than_are_looked_up_at_once() -> None:
     table = make_table()
     table.add(FIRST + 70_000, 1.0, 0.0)
