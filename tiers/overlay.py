@@ -145,6 +145,9 @@ def _confine(number: int, rule: Rule, tenant: str, base: Policy, faults: FaultLi
         faults.refuse(("rule", number, "id"), f"the policy has a rule {own.id}", at_value=True)
     for key, why in _iter_widenings(own, base):
         faults.refuse(("rule", number, key), why, at_value=True)
+    if isinstance(own.action, Pin):
+        outer = _find_outer_pin(own, own.action, base)
+        own = replace(own, action=replace(own.action, within=outer))
     return own
 
 
@@ -159,7 +162,12 @@ def _guard(rules: Sequence[Rule], base: Policy, tenant: str) -> Iterator[Rule]:
         for keeper in _iter_keepers(rule, base):
             if keeper.id not in guarding:
                 guarding.add(keeper.id)
-                yield replace(keeper, filter=replace(keeper.filter, tenant=tenant))
+                action = keeper.action
+                if isinstance(action, Pin):
+                    # The tenant's share of a pin for all: what it holds is the same bytes.
+                    action = replace(action, within=keeper)
+                own_filter = replace(keeper.filter, tenant=tenant)
+                yield replace(keeper, filter=own_filter, action=action)
         yield rule
 
 
@@ -206,16 +214,21 @@ def _overlapping(rule: Rule, base: Policy) -> Iterator[object]:
 
 
 def _widened_pin(rule: Rule, pin: Pin, base: Policy) -> Iterator[tuple[str, str]]:
-    if pin.tier == base.tiers[-1].name:
+    if pin.tier == base.tiers[-1].name or _find_outer_pin(rule, pin, base) is not None:
         return
+    yield "pin", f"only within a pin on {pin.tier} that the policy gives the tenant"
+
+
+def _find_outer_pin(rule: Rule, pin: Pin, base: Policy) -> Rule | None:
+    """The first rule of the policy that pins there all that an overlay's pin speaks of."""
     for other in base.rules:
         action = other.action
         if not isinstance(action, Pin) or action.tier != pin.tier:
             continue
         is_within = action.limit_bytes is None or (pin.limit_bytes or 2**63) <= action.limit_bytes
         if other.filter.covers(rule.filter) and is_within:
-            return
-    yield "pin", f"only within a pin on {pin.tier} that the policy gives the tenant"
+            return other
+    return None
 
 
 def _widened_promotion(own: Promote, known: list[Promote]) -> Iterator[tuple[str, str]]:

@@ -5,13 +5,14 @@ is what is planned. Whether there is room and need for all that may move is the 
 
 A pin with a limit lets the rest pass to the rules behind it. Which pages are the rest follows from
 the order in which pages are asked: of those on the pinned tier the first ones beyond the limit, of
-those elsewhere the ones that come when its room is used up.
+those elsewhere the ones that come when its room is used up. A pin of a tenant's overlay takes its
+room from the policy's pin in which it lies: each of the two counts a page that it holds, once.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tiers.decisions import (
@@ -38,7 +39,7 @@ from tiers.policy import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tiers.move_records import PageOwner
     from tiers.plan_records import Candidate, PinKey, Situation, TierState
@@ -76,14 +77,6 @@ def drain_order(state: TierState, demote: Demote, *, stop_above: float = 1.0) ->
     )
 
 
-@dataclass(slots=True)
-class _PinRoom:
-    """What is left of a pin: bytes beyond its limit on its tier, or room below it."""
-
-    beyond_bytes: float
-    room_bytes: float
-
-
 class PinSurvey:
     """Counts what lies pinned on its tier, for `PageJudge`; one pass over the faster tiers."""
 
@@ -96,11 +89,14 @@ class PinSurvey:
         for page in pages:
             wish = evaluate(self._policy_of(page.owner.tenant), page.owner.rule_facts(page.tier))
             if wish.pin is not None and wish.pin.tier == page.tier:
-                key = rule_key(wish.rise)
-                self._sums[key] = self._sums.get(key, 0) + page.size_bytes
+                for key, _ in _iter_limits(wish.rise, wish.pin):
+                    self._sums[key] = self._sums.get(key, 0) + page.size_bytes
 
     def sums(self) -> Mapping[PinKey, int]:
-        """Bytes on the pinned tier by pin."""
+        """Bytes on the pinned tier by pin with a limit.
+
+        A page under a tenant's pin counts for the policy's pin in which that lies as well.
+        """
         return dict(self._sums)
 
 
@@ -111,8 +107,9 @@ class PageJudge:
         self._policy_of = situation.policy_of
         self._tiers = {state.name: state for state in situation.tiers}
         self._now = situation.now
-        self._pinned = situation.pinned_bytes
-        self._pins: dict[PinKey, _PinRoom] = {}
+        # What each pin with a limit holds, once those that were judged have come and gone.
+        held = situation.pinned_bytes
+        self._held = None if held is None else dict(held)
         # By identity: the policies live as long as the situation, and hashing them is slow.
         self._drains: dict[int, bool] = {}
         self._residencies: dict[tuple[PageOwner, str], float] = {}
@@ -128,11 +125,7 @@ class PageJudge:
                 own.
         """
         policy = self._policy_of(page.owner.tenant)
-        wish = self._wish(policy, page)
-        pin = wish.pin
-        if pin is not None and not self._is_within(wish.rise, pin, page):
-            facts = page.owner.rule_facts(page.tier)
-            wish = evaluate(policy, facts, skip=self._spent(policy, page))
+        wish = self._wish_within_limits(policy, page)
         rule = _speaking_rule(wish, policy, page.tier)
         if page.is_in_flight:
             return Finding(rule=rule, action=Action.STAY, stay=Stay.IN_FLIGHT)
@@ -261,45 +254,40 @@ class PageJudge:
             self._residencies = {key: found}  # of the last object only: they come in order
         return found
 
-    def _is_within(self, rule: Rule, pin: Pin, page: Candidate) -> bool:
-        """Whether the pin has room for the page; takes it."""
-        if pin.limit_bytes is None or self._pinned is None:
-            return True
-        room = self._pin_room(rule, pin)
-        if page.tier == pin.tier:
-            if room.beyond_bytes <= 0:
-                return True
-            room.beyond_bytes -= page.size_bytes
-            return False
-        if room.room_bytes < page.size_bytes:
-            return False
-        room.room_bytes -= page.size_bytes
-        return True
-
-    def _pin_room(self, rule: Rule, pin: Pin) -> _PinRoom:
-        key = rule_key(rule)
-        room = self._pins.get(key)
-        if room is None:
-            assert self._pinned is not None
-            assert pin.limit_bytes is not None
-            held = self._pinned.get(key, 0)
-            room = _PinRoom(
-                beyond_bytes=max(held - pin.limit_bytes, 0),
-                room_bytes=max(pin.limit_bytes - held, 0),
-            )
-            self._pins[key] = room
-        return room
-
-    def _spent(self, policy: Policy, page: Candidate) -> list[str]:
-        """Ids of the pins that do not take this page, in their order, for `evaluate`."""
+    def _wish_within_limits(self, policy: Policy, page: Candidate) -> Wish:
+        """What the policy wants of a page by the first pin with room for it; takes that room."""
+        wish = self._wish(policy, page)
+        pin = wish.pin
+        if pin is None or self._held is None:
+            return wish
+        counted = dict(_iter_limits(wish.rise, pin)) if pin.tier == page.tier else {}
         facts = page.owner.rule_facts(page.tier)
         skipped: list[str] = []
-        while True:
+        taken: dict[PinKey, int] = {}
+        while pin is not None:
+            taken = dict(_iter_limits(wish.rise, pin))
+            if all(
+                self._held.get(key, 0) + (0 if key in counted else page.size_bytes) <= limit
+                for key, limit in taken.items()
+            ):
+                break
+            taken = {}
+            skipped.append(wish.rise.id)
             wish = evaluate(policy, facts, skip=skipped)
             pin = wish.pin
-            if pin is None or (skipped and self._is_within(wish.rise, pin, page)):
-                return skipped
-            skipped.append(wish.rise.id)
+        for key in counted.keys() - taken.keys():
+            self._held[key] = self._held.get(key, 0) - page.size_bytes
+        for key in taken.keys() - counted.keys():
+            self._held[key] = self._held.get(key, 0) + page.size_bytes
+        return wish
+
+
+def _iter_limits(rule: Rule, pin: Pin) -> Iterator[tuple[PinKey, int]]:
+    """The limits that a page under this pin counts against, each with its pin."""
+    if pin.limit_bytes is not None:
+        yield rule_key(rule), pin.limit_bytes
+    if pin.within is not None and isinstance(pin.within.action, Pin):
+        yield from _iter_limits(pin.within, pin.within.action)
 
 
 def _speaking_rule(wish: Wish, policy: Policy, tier: str) -> Rule:

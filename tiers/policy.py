@@ -201,10 +201,13 @@ class Pin:
     Attributes:
         limit_bytes: So many of them; those beyond are managed by the rules that follow. None for
             all.
+        within: The rule of the policy whose pin an overlay's lies in: what the overlay's pin holds
+            counts against that limit as well. None for a pin of the policy itself.
     """
 
     tier: str
     limit_bytes: int | None = None
+    within: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

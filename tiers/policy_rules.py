@@ -128,6 +128,9 @@ def _check_pins(
         if not isinstance(rule.action, Pin):
             continue
         tier, limit = rule.action.tier, rule.action.limit_bytes
+        if rule.action.within is not None and limit is not None:
+            # It takes from what the policy's own pin may hold, which is in the sum already.
+            continue
         if limit is None:
             faults.warn(
                 ("rule", number), f"a pin without pin_limit may fill {tier} with what it matches"

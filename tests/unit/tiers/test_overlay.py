@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +12,10 @@ from tiers.errors import PolicyInvalid
 from tiers.overlay import parse_overlay
 from tiers.policy import RuleFacts, evaluate
 from tiers.policy_file import parse_policy
+from tiers.policy_rules import check_rules
+
+if TYPE_CHECKING:
+    from tiers.toml_positions import Path
 
 BASE = parse_policy(
     FULL.replace('filter = { tag = { retention = "hot" } }\n', "")
@@ -180,3 +185,47 @@ def test_what_the_policy_keeps_where_it_is_an_overlay_does_not_move() -> None:
     assert evaluate(made, replace(kept, tier="ssd")).sink.id == "tmp"
     assert evaluate(made, free).rise.id == "mine"
     assert evaluate(made, replace(free, tier="ssd")).sink.id == "down"
+
+
+class Faults:
+    """What `check_rules` notes."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def refuse(self, path: Path, rule: str, *, at_value: bool = False) -> None:
+        del path, at_value
+        self.lines.append(rule)
+
+    def warn(self, path: Path, rule: str) -> None:
+        del path
+        self.lines.append(rule)
+
+
+def test_a_pin_within_the_policys_adds_nothing_to_the_sum_of_pins() -> None:
+    text = (
+        VERSION
+        + '[[rule]]\nid = "mine"\nfilter = { tenant = "acme", bucket = "db", prefix = "wal/" }\n'
+        + 'pin = "ssd"\npin_limit = "150GiB"\n'
+    )
+    made = parse_overlay(text.encode(), tenant="acme", base=BASE)
+    tiers = {tier.name: tier for tier in made.tiers}
+    faults = Faults()
+
+    # 200 GiB are four fifths of 250; counted twice, the pages would be 350.
+    check_rules(made.rules, tiers, faults, tier_bytes={"ssd": 250 << 30, "hdd": 1 << 50})
+
+    assert faults.lines == []
+
+
+def test_a_pin_that_comes_before_an_overlays_moves_is_the_policys_own() -> None:
+    down = '[[rule]]\nid = "down"\nfilter = { prefix = "low/" }\npin = "hdd"\npin_limit = "1GiB"\n'
+    move = MOVE_UP.replace("mine", "promote") + MOVE_DOWN.replace("mine", "demote")
+    end = '[[rule]]\nid = "default"\nmanaged = true\n'
+    base = parse_policy((VERSION + down + move + end).encode()).policy
+    made = parse_overlay((VERSION + MOVE_UP).encode(), tenant="acme", base=base)
+
+    pin = evaluate(made, RuleFacts(tier="hdd", tenant="acme", key="low/1")).pin
+
+    assert pin is not None
+    assert pin.within == base.rules[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,8 +19,12 @@ from tests.unit.tiers.candidates import (
 )
 from tiers.decisions import MOVES_PER_DAY_MAX, Action
 from tiers.overlay import parse_overlay
+from tiers.page_judge import PinSurvey
 from tiers.plan_records import Candidate, Plan, Stay
 from tiers.planner import RUN_ORDERS_MAX
+
+if TYPE_CHECKING:
+    from tiers.policy import Policy
 
 DRAIN = (
     '[[rule]]\nid = "down"\nfrom_pool = "ssd"\nto_pool = "hdd"\n'
@@ -251,6 +256,65 @@ def test_what_is_pinned_beyond_the_limit_may_leave() -> None:
 
     assert len(chosen(plan) & set(range(12))) == 7
     assert stays(plan, "pin") == {Stay.PIN: 5}
+    check_account(plan)
+
+
+def own_pins(limit_pages: int, behind: str = "") -> tuple[Policy, Policy]:
+    """A policy with a pin of five pages for all, and an overlay with one of so many within it."""
+    base = policy_of(PINS)
+    text = (
+        'version = 1\n[[rule]]\nid = "mine"\nfilter = { prefix = "hot/" }\npin = "ssd"\n'
+        f'pin_limit = "{limit_pages * PAGE}B"\n{behind}'
+    )
+    return base, parse_overlay(text.encode(), tenant="acme", base=base)
+
+
+def test_a_page_under_an_overlays_pin_counts_for_the_pin_of_the_policy_too() -> None:
+    base, own = own_pins(2)
+    survey = PinSurvey(lambda tenant: own if tenant == "acme" else base)
+    survey.feed([candidate(1, key="hot/1"), candidate(2, key="hot/2", tenant="other")])
+
+    assert survey.sums() == {("mine", "acme"): PAGE, ("pin", None): 2 * PAGE}
+
+
+def test_pins_of_overlays_and_policy_hold_no_more_than_the_policys_limit() -> None:
+    base, own = own_pins(2)
+    where = situation(
+        tier("ssd", 20, 100),
+        tier("hdd", 50, 100),
+        policy=base,
+        overlays={"acme": own},
+        pinned={("pin", None): 3 * PAGE, ("mine", "acme"): PAGE},
+    )
+    others = [candidate(n, key=f"hot/{n}", tier="hdd", tenant="other") for n in range(3)]
+    mine = [candidate(100 + n, key=f"hot/{n}", tier="hdd") for n in range(3)]
+
+    plan = make_plan(where, mine + others)
+
+    # One more under the overlay's own limit, one under the policy's: five are there then.
+    assert len(chosen(plan, Action.PROMOTE) & {100, 101, 102}) == 2
+    assert len(chosen(plan, Action.PROMOTE)) == 2
+    check_account(plan)
+
+
+def test_a_page_that_leaves_an_overlays_pin_leaves_the_pin_of_the_policy_too() -> None:
+    managed = '[[rule]]\nid = "rest"\nmanaged = true\nfilter = { prefix = "hot/" }\n'
+    base, own = own_pins(2, managed)
+    where = situation(
+        tier("ssd", 90, 100),
+        tier("hdd", 0, 100),
+        policy=base,
+        overlays={"acme": own},
+        pinned={("pin", None): 7 * PAGE, ("mine", "acme"): 4 * PAGE},
+    )
+    mine = [candidate(n, key=f"hot/{n}") for n in range(4)]
+    others = [candidate(100 + n, key=f"hot/{n}", tenant="other") for n in range(3)]
+
+    plan = make_plan(where, mine + others)
+
+    assert stays(plan, "mine") == {Stay.PIN: 2}
+    assert stays(plan, "rest") == {Stay.MANAGED: 2}
+    assert stays(plan, "pin") == {Stay.PIN: 3}
     check_account(plan)
 
 
