@@ -119,6 +119,7 @@ class Migrator:
         self._ledger = ledger
         self._mover = mover
         self._throttle = parts.throttle
+        self._store = store
         self._recorder = parts.recorder
         self._fast = fast
         self._heat_time = parts.heat_time
@@ -440,6 +441,7 @@ class Migrator:
             ),
             now=self._now_s(),
             rates=self._throttle.hop_rates(fast=self._fast_name, slow=self._slow_name),
+            arm=self._throttle.find_arm_pace(self._slow_name, self._store.volumes),
         )
 
     def describe(self, pages: Sequence[MovablePage]) -> Sequence[Candidate]:

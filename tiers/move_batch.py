@@ -18,7 +18,15 @@ import trio
 from hal.errors import HalError
 from tiers.errors import LedgerRefused, LedgerUnavailable
 from tiers.move_copier import BatchCopier
-from tiers.move_items import BatchLog, MoveItem, ask_to_read, for_each, measure, read_records
+from tiers.move_items import (
+    BatchLog,
+    MoveItem,
+    ask_to_read,
+    find_starts,
+    for_each,
+    measure,
+    read_records,
+)
 from tiers.move_plan import Obstacle, Work
 from tiers.move_report import MoveOutcome, Stage
 from tiers.record_copy import iter_adjacent
@@ -101,7 +109,7 @@ class MoveBatch:
         """Read the places that shall remain alone."""
 
         async def check(group: Sequence[MoveItem]) -> None:
-            await ask_to_read(self._tools, group, _kept)
+            await ask_to_read(self._tools, group, _kept, starts)
             async with self._tools.transferring(measure(group, _kept)) as buffer:
                 try:
                     verdicts = await read_records(self._tools, group, _kept, buffer.view)
@@ -117,7 +125,9 @@ class MoveBatch:
                     self._log.suspects.append((item, place))
                     self._log.fail(item, Obstacle.SOURCE, f"{place}: {verdict.reason}")
 
-        groups = list(iter_adjacent(sorted(items, key=_kept), place_of=_kept))
+        ordered = sorted(items, key=_kept)
+        starts = find_starts(ordered, _kept)
+        groups = list(iter_adjacent(ordered, place_of=_kept))
         await for_each(groups, check, at_once=self._tools.at_once)
 
     async def _heal(self, items: Sequence[MoveItem]) -> None:

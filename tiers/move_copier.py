@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 import trio
 
 from hal.errors import DeviceFailed, HalError
+from tiers.arm_pace import has_arm
 from tiers.decisions import Action
-from tiers.move_items import ask_to_read, for_each, measure, read_records
+from tiers.move_items import ask_to_read, find_starts, for_each, measure, read_records
 from tiers.move_plan import Obstacle
 from tiers.move_report import Stage
 from tiers.record_copy import Copyable, is_copyable, iter_adjacent, write_records
 from tiers.scrub_records import Condition
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from hal.records import Extent, SegmentRef, VolumeId
     from tiers.move_items import BatchLog, BatchTools, MoveItem
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["FLUSH_S_MAX", "BatchCopier"]
 
 FLUSH_S_MAX = 20.0  # as in the group commit: a disk that hangs for longer has failed
+SEEKS_MAX = 16
+"""Scattered records that a disk with an arm is asked for in a row: a fifth of a second."""
 
 
 class BatchCopier:
@@ -59,17 +62,19 @@ class BatchCopier:
             with tools.timing(Stage.TURN):
                 await stack.enter_async_context(turn)
             written: list[MoveItem] = []
+            reads, writes = find_starts(placed, _source), find_starts(placed, _destination)
             await for_each(
-                list(iter_adjacent(placed, place_of=_destination)),
-                lambda group: self._transfer(group, written),
+                list(self._iter_transfers(placed, reads)),
+                lambda group: self._transfer(group, written, reads=reads, writes=writes),
                 at_once=tools.at_once,
             )
             with tools.timing(Stage.FLUSH):
                 durable = await self._flush(sorted(written, key=_destination))
             good: list[MoveItem] = []
+            starts = find_starts(durable, _destination)
             await for_each(
                 list(iter_adjacent(durable, place_of=_destination)),
-                lambda group: self._read_back(group, good),
+                lambda group: self._read_back(group, good, starts),
                 at_once=tools.at_once,
             )
         return good
@@ -113,8 +118,39 @@ class BatchCopier:
             self._log.fail(item, Obstacle.TARGET, refusals)
         return placed
 
-    async def _transfer(self, group: Sequence[MoveItem], written: list[MoveItem]) -> None:
-        """Read and verify the records of adjacent targets, and write them there."""
+    def _iter_transfers(
+        self, placed: Sequence[MoveItem], reads: Collection[int]
+    ) -> Iterator[list[MoveItem]]:
+        """Items with adjacent targets that are read and written together, see `SEEKS_MAX`."""
+        volume_of = self._tools.store.volume
+        for group in iter_adjacent(placed, place_of=_destination):
+            part: list[MoveItem] = []
+            seeks = 0
+            for item in group:
+                if item.number in reads and has_arm(volume_of(item.source.volume_id).facts):
+                    if seeks == SEEKS_MAX:
+                        yield part
+                        part, seeks = [], 0
+                    seeks += 1
+                part.append(item)
+            yield part
+
+    async def _transfer(
+        self,
+        group: Sequence[MoveItem],
+        written: list[MoveItem],
+        *,
+        reads: Collection[int],
+        writes: Collection[int],
+    ) -> None:
+        """Read and verify the records of adjacent targets, and write them there.
+
+        Args:
+            group: The items.
+            written: Those that were written are added here.
+            reads: Numbers of the items where a source does not lie behind the one before.
+            writes: The same of targets.
+        """
         target = group[0].destination
         failure = self._failed_targets.get(target.volume_id)
         if failure is not None:
@@ -124,8 +160,9 @@ class BatchCopier:
         tools = self._tools
         length = measure(group, _destination)
         with tools.timing(Stage.PACE):
-            await ask_to_read(tools, group, _source)
-            await tools.throttle.spend(target.volume_id, write_bytes=length)
+            await ask_to_read(tools, group, _source, reads)
+            seeks = int(group[0].number in writes)
+            await tools.throttle.spend(target.volume_id, write_bytes=length, seeks=seeks)
         async with tools.transferring(length) as buffer:
             good: list[MoveItem] = []
             with tools.timing(Stage.READ):
@@ -195,11 +232,13 @@ class BatchCopier:
                 self._fail_target([item], Obstacle.WRITE, error)
         return durable
 
-    async def _read_back(self, group: Sequence[MoveItem], good: list[MoveItem]) -> None:
+    async def _read_back(
+        self, group: Sequence[MoveItem], good: list[MoveItem], starts: Collection[int]
+    ) -> None:
         """Compare what the device holds now with the catalog."""
         tools = self._tools
         with tools.timing(Stage.PACE):
-            await ask_to_read(tools, group, _destination)
+            await ask_to_read(tools, group, _destination, starts)
         async with tools.transferring(measure(group, _destination)) as buffer:
             try:
                 with tools.timing(Stage.READ_BACK):

@@ -12,12 +12,21 @@ import trio
 
 from hal.errors import DeviceFailed, HalError
 from hal.volume_format import load_superblock
+from tiers.arm_pace import is_behind
 from tiers.move_report import MoveOutcome, Stage
 from tiers.record_copy import Copyable, Pieces, check_records
 from tiers.scrub_records import Condition
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Sequence,
+    )
 
     from hal.buffers import AlignedBuffer, BufferPool
     from hal.records import Extent, VolumeId
@@ -35,6 +44,7 @@ __all__ = [
     "MoveItem",
     "Throttle",
     "ask_to_read",
+    "find_starts",
     "for_each",
     "measure",
     "read_records",
@@ -47,9 +57,9 @@ class Throttle(Protocol):
     """What moves may cost; see `tiers.throttle`."""
 
     async def spend(
-        self, volume_id: VolumeId, *, read_bytes: int = 0, write_bytes: int = 0
+        self, volume_id: VolumeId, *, read_bytes: int = 0, write_bytes: int = 0, seeks: int = 1
     ) -> None:
-        """Wait until a transfer of a move may begin."""
+        """Wait until a transfer of a move may begin; for `seeks` see `tiers.arm_pace`."""
         ...
 
     async def give_way(self, volume_id: VolumeId) -> None:
@@ -201,20 +211,46 @@ async def for_each(
             nursery.start_soon(take)
 
 
+def find_starts(
+    items: Iterable[MoveItem], place_of: Callable[[MoveItem], Extent]
+) -> frozenset[int]:
+    """Numbers of the items to whose places an arm moves, asked for them in this order."""
+    starts: set[int] = set()
+    last: dict[VolumeId, Extent] = {}
+    for item in items:
+        place = place_of(item)
+        if not is_behind(place, last.get(place.volume_id)):
+            starts.add(item.number)
+        last[place.volume_id] = place
+    return frozenset(starts)
+
+
 async def ask_to_read(
-    tools: BatchTools, items: Sequence[MoveItem], place_of: Callable[[MoveItem], Extent]
+    tools: BatchTools,
+    items: Sequence[MoveItem],
+    place_of: Callable[[MoveItem], Extent],
+    starts: Collection[int] | None = None,
 ) -> None:
     """Wait until the items' records may be read.
 
     Before the caller takes a buffer: memory that requests want as well is held for transfers, not
     for waiting.
+
+    Args:
+        tools: Of the batch.
+        items: Read one after the other.
+        place_of: From where.
+        starts: See `find_starts`, of all that is read in a row; None for these items alone.
     """
+    starts = find_starts(items, place_of) if starts is None else starts
     wanted: dict[VolumeId, int] = defaultdict(int)
+    seeks: dict[VolumeId, int] = defaultdict(int)
     for item in items:
         place = place_of(item)
         wanted[place.volume_id] += place.length_bytes
+        seeks[place.volume_id] += item.number in starts
     for volume_id, read_bytes in wanted.items():
-        await tools.throttle.spend(volume_id, read_bytes=read_bytes)
+        await tools.throttle.spend(volume_id, read_bytes=read_bytes, seeks=seeks[volume_id])
 
 
 async def read_records(

@@ -65,10 +65,10 @@ class NoThrottle:
         self.inflight_max = inflight_max
 
     async def spend(
-        self, volume_id: VolumeId, *, read_bytes: int = 0, write_bytes: int = 0
+        self, volume_id: VolumeId, *, read_bytes: int = 0, write_bytes: int = 0, seeks: int = 1
     ) -> None:
         """See `Throttle`."""
-        del volume_id, read_bytes, write_bytes
+        del volume_id, read_bytes, write_bytes, seeks
         await trio.lowlevel.checkpoint()
 
     async def give_way(self, volume_id: VolumeId) -> None:

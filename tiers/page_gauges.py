@@ -71,6 +71,7 @@ class PageGauges:
             demoted_at=facts.demoted_at if facts else None,
             moves_today=self._fast.count_copies(page.page_id, now),
             is_in_flight=bool(resident and resident.is_in_flight),
+            place=page.extent,
         )
 
     def gauge(self, page: Candidate) -> PageHeat:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from hal.records import Extent
+    from tiers.arm_pace import ArmPace
     from tiers.decisions import Action, Verdict
     from tiers.move_records import MoveOrder, PageOwner
     from tiers.policy import Policy, Rule
@@ -93,6 +95,7 @@ class Candidate:
         demoted_at: When it last left a faster tier, None where that is not remembered.
         moves_today: Copies of it within the last 24 hours.
         is_in_flight: It is being moved now.
+        place: Where its record lies; None where nobody asks how long a disk takes for it.
     """
 
     page_id: PageId
@@ -106,6 +109,7 @@ class Candidate:
     demoted_at: float | None = None
     moves_today: int = 0
     is_in_flight: bool = False
+    place: Extent | None = None
 
     @property
     def written_at(self) -> float | None:
@@ -165,6 +169,7 @@ class Situation:
             as within the limit.
         rates: Bytes a second that the budget allows from a tier to another; those that nobody
             knows yet are missing.
+        arm: How the slow tier is paced where its disks have an arm, else None.
     """
 
     policy: Policy
@@ -173,6 +178,7 @@ class Situation:
     now: float
     pinned_bytes: Mapping[PinKey, int] | None = None
     rates: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    arm: ArmPace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +246,7 @@ class MoveRun:
         orders: Into one tier; copies first come to at most one run of that tier.
         sizes: Bytes of the records, one for each order.
         copied_bytes: Of those that are copied.
+        arm_bytes: What the copies count for a tier of disks with arms, as its budget has it.
     """
 
     rule: str
@@ -248,6 +255,7 @@ class MoveRun:
     orders: tuple[MoveOrder, ...]
     sizes: tuple[int, ...]
     copied_bytes: int
+    arm_bytes: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -279,6 +287,8 @@ class HopAccount:
         copied_bytes: Written there.
         released_bytes: Only given up at the source: a verified copy lies there already.
         bytes_per_s: What the budget allows, None where nobody knows it yet.
+        arm_seconds: How long a disk with an arm takes at its budget: more than by the bytes where
+            records are small and lie scattered. 0 without one.
     """
 
     source: str
@@ -286,13 +296,16 @@ class HopAccount:
     copied_bytes: int
     released_bytes: int
     bytes_per_s: float | None = None
+    arm_seconds: float = 0.0
 
     @property
     def seconds(self) -> float | None:
         """Time at that budget, None where it is not known."""
         if not self.copied_bytes:
             return 0.0
-        return self.copied_bytes / self.bytes_per_s if self.bytes_per_s else None
+        if not self.bytes_per_s:
+            return None
+        return max(self.copied_bytes / self.bytes_per_s, self.arm_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

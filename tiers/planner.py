@@ -22,6 +22,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tiers.arm_pace import price_reads, price_transfer
 from tiers.decisions import MOVES_PER_DAY_MAX, Action
 from tiers.move_records import MoveEntry, MoveOrder
 from tiers.page_judge import PageJudge, drain_order, rule_key
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["MOVES_MAX", "RUN_ORDERS_MAX", "Planner"]
 
 MOVES_MAX = 250_000
-"""Pages that one plan chooses: 900 bytes each while it is made, 120 afterwards."""
+"""Pages that one plan chooses: 1,000 bytes each while it is made, 120 afterwards."""
 
 RUN_ORDERS_MAX = 4096
 """Orders of one run: pages whose flips are one transaction, however small they are."""
@@ -82,6 +83,7 @@ class Planner:
         self._plan_id = plan_id
         self._moves_max = moves_max
         self._rates = situation.rates
+        self._arm = situation.arm
         self._judge = PageJudge(situation)
         self._looked_at = Sum()
         self._accounts: dict[RuleKey, RuleAccount] = {}
@@ -138,14 +140,15 @@ class Planner:
         # Last, for only now it shows how much is to come; the runs put it first.
         self._finish_shadows()
         self._note_rest()
+        runs = tuple(self._iter_runs())
         return Plan(
             plan_id=self._plan_id,
             made_at=self._now,
             looked_at=self._looked_at,
             rules=tuple(self._accounts.values()),
             tiers=tuple(self._forecast(state) for state in self._tiers.values()),
-            hops=tuple(self._iter_hops()),
-            runs=tuple(self._iter_runs()),
+            hops=tuple(self._iter_hops(runs)),
+            runs=runs,
             warnings=tuple(self._iter_warnings()),
         )
 
@@ -352,13 +355,17 @@ class Planner:
             written_bytes=self._written[state.name],
         )
 
-    def _iter_hops(self) -> Iterator[HopAccount]:
+    def _iter_hops(self, runs: Iterable[MoveRun]) -> Iterator[HopAccount]:
         copied: dict[tuple[str, str], int] = {}
         released: dict[tuple[str, str], int] = {}
         for choice in self._choices:
             hop = (choice.source, choice.target)
             sums = copied if choice.action in _COPIES else released
             sums[hop] = sums.get(hop, 0) + choice.item.page.size_bytes
+        arm_bytes: dict[tuple[str, str], int] = {}
+        for run in runs:
+            hop = (run.source_tier, run.target_tier)
+            arm_bytes[hop] = arm_bytes.get(hop, 0) + run.arm_bytes
         for hop in sorted({*copied, *released}):
             yield HopAccount(
                 source=hop[0],
@@ -366,7 +373,23 @@ class Planner:
                 copied_bytes=copied.get(hop, 0),
                 released_bytes=released.get(hop, 0),
                 bytes_per_s=self._rates.get(hop),
+                arm_seconds=arm_bytes.get(hop, 0) / self._arm.bytes_per_s if self._arm else 0.0,
             )
+
+    def _price_run(self, pages: Sequence[Candidate], target: str) -> int:
+        """What copying a run counts for disks with arms, as `MoveThrottle` has it."""
+        if self._arm is None:
+            return 0
+        size = sum(page.size_bytes for page in pages)
+        if target == self._arm.tier:
+            # Written side by side, and read back the same way.
+            return 2 * price_transfer(size, seeks=1)
+        if pages[0].tier != self._arm.tier:
+            return 0
+        places = [page.place for page in pages if page.place is not None]
+        rest = sum(page.size_bytes for page in pages if page.place is None)
+        # Read in the order in which they lie.
+        return rest + price_reads(sorted(places))
 
     def _iter_runs(self) -> Iterator[MoveRun]:
         """What writes nothing first, for it makes room; then copies as the slow tier wants them."""
@@ -400,20 +423,18 @@ class Planner:
             for start in range(0, len(run), RUN_ORDERS_MAX):
                 part = run[start : start + RUN_ORDERS_MAX]
                 sizes = tuple(item.size_bytes for item in part)
+                candidates = [choices[item.page].item.page for item in part]
                 yield MoveRun(
                     rule=entry.rule,
                     source_tier=first.source,
                     target_tier=first.target,
                     orders=tuple(
-                        MoveOrder(
-                            page_id=choices[item.page].item.page.page_id,
-                            target_tier=first.target,
-                            entry=entry,
-                        )
-                        for item in part
+                        MoveOrder(page_id=page.page_id, target_tier=first.target, entry=entry)
+                        for page in candidates
                     ),
                     sizes=sizes,
                     copied_bytes=sum(sizes) if is_copy else 0,
+                    arm_bytes=self._price_run(candidates, first.target) if is_copy else 0,
                 )
 
     def _iter_warnings(self) -> Iterator[str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hal.errors import FormatUnknown, MediumError, PageCorrupt
 from hal.geometry import RECORD_ALIGNMENT_BYTES, RECORD_BYTES_MAX
 from hal.page_codec import annex_of, decode_header, find_blemish, open_record, reseal_record
+from tiers.arm_pace import is_behind
 from tiers.page_store import expect_record
 from tiers.record_check import check_record
 from tiers.scrub_records import Condition, RecordVerdict
@@ -98,7 +99,7 @@ def iter_adjacent(
     for item in items:
         place = place_of(item)
         if group and not (
-            _is_behind(place, place_of(group[-1])) and size + place.length_bytes <= bytes_max
+            is_behind(place, place_of(group[-1])) and size + place.length_bytes <= bytes_max
         ):
             yield group
             group, size = [], 0
@@ -209,7 +210,3 @@ def _cut(target: memoryview, extents: Sequence[Extent]) -> list[memoryview]:
         slices.append(target[start : start + extent.length_bytes])
         start += extent.length_bytes
     return slices
-
-
-def _is_behind(place: Extent, last: Extent) -> bool:
-    return place.segment == last.segment and place.offset == last.offset + last.length_bytes

@@ -7,6 +7,10 @@ the foreground shows how fast it is without (`tiers.slowdown`). From one such cy
 rates follow what was measured: down by half where the foreground is slower than the policy allows,
 up a little where it is not, up fast where nobody is there to be slowed (TIERING 4.5).
 
+One rate of bytes a second paces bytes and operations alike: a disk with an arm is charged at least
+what it could have read during each of the arm's movements (`tiers.arm_pace`). A second budget, of
+operations, would have to be found by the same measurement, which cannot tell the two apart.
+
 A rate in the policy is a ceiling, `auto` has none, `unlimited` is not steered at all. Rates never
 fall to zero: a mistaken measurement may make moves slow, it may not stop them.
 """
@@ -19,12 +23,13 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from hal.geometry import PAGE_BYTES_MAX, RECORD_BYTES_MAX
+from tiers.arm_pace import ArmPace, has_arm, price_transfer
 from tiers.slowdown import SlowdownMeter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from hal.records import VolumeId
+    from hal.records import DeviceFacts, VolumeId
     from tiers.policy import Budget, Rate
     from tiers.windows import Window
 
@@ -59,6 +64,11 @@ class ThrottledDevice(Protocol):
     @property
     def tier(self) -> str:
         """Its tier."""
+        ...
+
+    @property
+    def facts(self) -> DeviceFacts:
+        """What its device can do."""
         ...
 
     def has_waiting(self) -> bool:
@@ -110,7 +120,7 @@ class SteeredRate:
         self._ceiling = max(float(wanted), 1.0) if isinstance(wanted, int) else RATE_MOST
 
     def use(self, size_bytes: int) -> None:
-        """Note a transfer."""
+        """Note a transfer by what it costs."""
         self._used_bytes += size_bytes
 
     def end_cycle(self, *, seconds: float, slowdown: float | None, slowdown_max: float) -> None:
@@ -195,6 +205,12 @@ class MoveThrottle:
         up = min(self._fast.bytes_per_s / self.write_price, self._slow.bytes_per_s)
         return {(fast, slow): down, (slow, fast): up}
 
+    def find_arm_pace(self, tier: str, devices: Iterable[ThrottledDevice]) -> ArmPace | None:
+        """How transfers of a slow tier are paced where one of its devices has an arm, else None."""
+        if any(device.tier == tier and has_arm(device.facts) for device in devices):
+            return ArmPace(tier=tier, bytes_per_s=self._slow.bytes_per_s)
+        return None
+
     def obey(self, budget: Budget, windows: Sequence[Window]) -> None:
         """Take another policy's budget; rates that were found stay where they may."""
         self._budget = budget
@@ -217,7 +233,7 @@ class MoveThrottle:
         )
 
     async def spend(
-        self, volume_id: VolumeId, *, read_bytes: int = 0, write_bytes: int = 0
+        self, volume_id: VolumeId, *, read_bytes: int = 0, write_bytes: int = 0, seeks: int = 1
     ) -> None:
         """Wait until a transfer of a move may begin.
 
@@ -225,11 +241,12 @@ class MoveThrottle:
             volume_id: On which.
             read_bytes: What it reads.
             write_bytes: What it writes.
+            seeks: How often an arm would move for it; 0 where it goes on behind the one before.
         """
         began = trio.current_time()
         device = self._find_device(volume_id)
         await self._may_move.wait()
-        await self._pace(volume_id, device.tier, read_bytes, write_bytes)
+        await self._pace(volume_id, device, read_bytes, write_bytes, seeks)
         await self._may_move.wait()
         await self._let_pass(device)
         self._moved_bytes += read_bytes + write_bytes
@@ -295,13 +312,20 @@ class MoveThrottle:
         self._fast.bound(fast)
 
     async def _pace(
-        self, volume_id: VolumeId, tier: str, read_bytes: int, write_bytes: int
+        self,
+        volume_id: VolumeId,
+        device: ThrottledDevice,
+        read_bytes: int,
+        write_bytes: int,
+        seeks: int,
     ) -> None:
-        is_fast = tier == self._fast_tier
+        is_fast = device.tier == self._fast_tier
         rate = self._fast if is_fast else self._slow
         size = write_bytes if is_fast else read_bytes + write_bytes
         if size == 0:
             return
+        if has_arm(device.facts):
+            size = price_transfer(size, seeks=seeks)
         rate.use(size)
         price = self.write_price if is_fast else 1.0
         now = trio.current_time()

@@ -49,7 +49,7 @@ from tiers.page_store import PageStore
 from tiers.reclaimer import Reclaimer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -181,7 +181,9 @@ def _flush_no_moves(_original: _Coroutine) -> object:
 
 
 def _read_nothing_back(_original: _Coroutine) -> object:
-    async def read_back(_self: BatchCopier, group: list[MoveItem], good: list[MoveItem]) -> None:
+    async def read_back(
+        _self: BatchCopier, group: list[MoveItem], good: list[MoveItem], _starts: Collection[int]
+    ) -> None:
         await trio.lowlevel.checkpoint()
         good += group
 

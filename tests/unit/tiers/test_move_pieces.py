@@ -9,8 +9,10 @@ import trio
 
 from hal.errors import MediumError
 from hal.faulty_device import Fault, FaultyDevice, Operation, OperationKind
-from tests.unit.tiers.movers import make_devices, open_bench
+from hal.memory_device import MemoryDevice
+from tests.unit.tiers.movers import HDD, make_devices, open_bench
 from tiers.decisions import Action
+from tiers.move_copier import SEEKS_MAX
 from tiers.move_plan import Obstacle
 from tiers.mover import NoThrottle
 
@@ -102,6 +104,58 @@ async def test_a_piece_that_fails_fails_the_page_and_nothing_is_lost(kind: Opera
     assert await bench.places(page) == (page.extent, None)
     armed = False
     await bench.check()
+
+
+class Meter(NoThrottle):
+    """Lets everything pass, and notes each transfer: volume, bytes, and movements of an arm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spent: list[tuple[VolumeId, int, int]] = []
+
+    async def spend(
+        self, volume_id: VolumeId, *, read_bytes: int = 0, write_bytes: int = 0, seeks: int = 1
+    ) -> None:
+        """See `Throttle`."""
+        self.spent.append((volume_id, read_bytes + write_bytes, seeks))
+        await super().spend(volume_id)
+
+
+async def test_what_sinks_in_a_run_is_one_movement_of_the_arm_however_long_it_is() -> None:
+    meter = Meter()
+    bench = await open_bench(_with_arm(), throttle=meter)
+    pages = await bench.put(*[PAGE_BYTES] * 100)  # more than one transfer holds
+
+    report = await bench.move(pages)
+
+    assert report.moved_pages == 100
+    below = [(size, seeks) for volume_id, size, seeks in meter.spent if volume_id == HDD]
+    assert len(below) >= 4
+    # Written and read back.
+    assert sum(size for size, _ in below) == 2 * sum(page.extent.length_bytes for page in pages)
+    assert sum(seeks for _, seeks in below) == 2
+
+
+async def test_scattered_records_are_read_from_an_arm_a_few_at_a_time() -> None:
+    meter = Meter()
+    bench = await open_bench(_with_arm(), throttle=meter)
+    pages = []
+    for _ in range(40):
+        pages += (await bench.put(5000, 5000, volume_id=HDD))[:1]
+
+    report = await bench.move(pages, Action.PROMOTE)
+
+    assert report.moved_pages == 40
+    reads = [seeks for volume_id, _, seeks in meter.spent if volume_id == HDD]
+    assert sum(reads) == 40
+    assert max(reads) <= SEEKS_MAX
+
+
+def _with_arm() -> list[MemoryDevice]:
+    return [
+        MemoryDevice("ssd", capacity_bytes=64 << 20),
+        MemoryDevice("hdd", capacity_bytes=64 << 20, rotational=True),
+    ]
 
 
 class Crowd(FaultyDevice):

@@ -390,8 +390,11 @@ async def test_every_transfer_is_asked_for_before_memory_is_taken() -> None:
     made: list[MoverBench] = []
 
     class Meter(NoThrottle):
-        async def spend(self, volume_id: int, *, read_bytes: int = 0, write_bytes: int = 0) -> None:
+        async def spend(
+            self, volume_id: int, *, read_bytes: int = 0, write_bytes: int = 0, seeks: int = 1
+        ) -> None:
             await trio.lowlevel.checkpoint()
+            assert seeks == 1
             spent.append((volume_id, read_bytes, write_bytes))
             held.append(made[0].buffers.statistics().outstanding_count)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
+from hal.records import Extent, SegmentId, VolumeId
 from tests.unit.tiers.candidates import (
     DAY_S,
     NOW,
@@ -17,6 +19,7 @@ from tests.unit.tiers.candidates import (
     situation,
     tier,
 )
+from tiers.arm_pace import SEEK_BYTES, ArmPace
 from tiers.decisions import MOVES_PER_DAY_MAX, Action
 from tiers.overlay import parse_overlay
 from tiers.page_judge import PinSurvey
@@ -446,6 +449,54 @@ def test_time_at_budget_is_the_sum_over_the_hops_or_unknown() -> None:
     assert known.seconds == 40.0
     assert unknown.seconds is None
     assert known.tiers[1].drive_writes == 0.4
+
+
+def test_time_at_budget_counts_the_movements_of_an_arm() -> None:
+    rate = float(PAGE)
+    rates = {("ssd", "hdd"): rate / 2, ("hdd", "ssd"): rate}
+    where = situation(
+        tier("ssd", 20, 100), tier("hdd", 50, 100), policy=policy_of(PINS), pinned={}, rates=rates
+    )
+    where = replace(where, arm=ArmPace(tier="hdd", bytes_per_s=rate))
+
+    def below(*offsets: int) -> list[Candidate]:
+        return [
+            candidate(
+                n,
+                key=f"hot/{n}",
+                tier="hdd",
+                size=8192,
+                place=Extent(
+                    volume_id=VolumeId(2),
+                    segment_id=SegmentId(1),
+                    offset=offset,
+                    length_bytes=8192,
+                ),
+            )
+            for n, offset in enumerate(offsets)
+        ]
+
+    scattered = make_plan(where, below(1 << 20, 1 << 30, 1 << 25))
+    adjacent = make_plan(where, below(8192, 0, 16_384))
+
+    assert scattered.seconds == pytest.approx(3 * SEEK_BYTES / rate)
+    assert adjacent.seconds == pytest.approx(SEEK_BYTES / rate)
+
+
+def test_an_arm_writes_a_run_in_one_movement() -> None:
+    rate = float(PAGE)
+    where = situation(
+        tier("ssd", 90, 100),
+        tier("hdd", 0, 100),
+        policy=policy_of(DRAIN),
+        rates={("ssd", "hdd"): rate / 2},
+    )
+    pages = [candidate(n) for n in range(90)]
+
+    plain = make_plan(where, pages)
+    armed = make_plan(replace(where, arm=ArmPace(tier="hdd", bytes_per_s=rate)), pages)
+
+    assert armed.seconds == plain.seconds == 80.0
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -7,7 +7,8 @@ import trio
 import trio.testing
 
 from hal.geometry import PAGE_BYTES_MAX, RECORD_BYTES_MAX
-from hal.records import VolumeId
+from hal.records import DeviceFacts, VolumeId
+from tiers.arm_pace import SEEK_BYTES, ArmPace
 from tiers.policy import Budget
 from tiers.throttle import (
     CYCLE_S,
@@ -30,6 +31,17 @@ FIXED = Budget(hdd_bytes_per_s=10 * MIB, ssd_write_bytes_per_s=20 * MIB)
 class Device:
     tier: str
     is_busy: bool = False
+    rotational: bool | None = False
+
+    @property
+    def facts(self) -> DeviceFacts:
+        return DeviceFacts(
+            filesystem="xfs",
+            memory_alignment_bytes=512,
+            offset_alignment_bytes=512,
+            direct_io=True,
+            rotational=self.rotational,
+        )
 
     def has_waiting(self) -> bool:
         return self.is_busy
@@ -110,6 +122,41 @@ async def test_nothing_moves_for_a_tenth_of_the_time(
         await throttle.spend(HDD, write_bytes=1)
         assert trio.current_time() - began == pytest.approx(STILL_S - 1.0)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_disk_with_an_arm_is_charged_for_its_movements(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    rate = 10 * MIB
+    throttle = make(hdd=Device("hdd", rotational=True))
+
+    small = await time_of(throttle, 101, HDD, read_bytes=8192, seeks=1)
+    await trio.sleep(1.0)
+    many = await time_of(throttle, 11, HDD, read_bytes=MIB, seeks=16)
+    await trio.sleep(100.0)
+    behind = await time_of(throttle, 101, HDD, write_bytes=8192, seeks=0)
+    await trio.sleep(1.0)
+    long = await time_of(throttle, 11, HDD, write_bytes=4 * MIB, seeks=1)
+
+    assert small == pytest.approx(100 * SEEK_BYTES / rate)
+    assert many == pytest.approx(10 * 16 * SEEK_BYTES / rate)
+    assert behind == pytest.approx(100 * 8192 / rate)
+    assert long == pytest.approx(10 * 4 * MIB / rate)
+    assert throttle.find_arm_pace("hdd", [Device("ssd"), Device("hdd", rotational=True)]) == (
+        ArmPace(tier="hdd", bytes_per_s=rate)
+    )
+
+
+@pytest.mark.parametrize("rotational", [False, None])
+async def test_a_device_without_an_arm_is_charged_for_bytes(
+    rotational: bool | None,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    hdd = Device("hdd", rotational=rotational)
+    throttle = make(hdd=hdd)
+
+    assert await time_of(throttle, 101, HDD, read_bytes=MIB, seeks=9) == pytest.approx(10.0)
+    assert throttle.find_arm_pace("hdd", [hdd, Device("ssd", rotational=True)]) is None
 
 
 async def serve(throttle: MoveThrottle, *, slowed: float, cycles: int) -> float:
