@@ -14,12 +14,14 @@ Where only one tier has volumes it has nothing to decide, and only takes notes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
 from tiers.errors import LedgerUnavailable
+from tiers.fill_lines import find_room
 from tiers.migrator_status import count_actions, count_migrator, describe_status
 from tiers.move_work import MoveWork
 from tiers.page_gauges import PageGauges
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from tiers.fast_tier import FastTier
     from tiers.heat_clock import HeatTime
     from tiers.migrator_status import ActionCounts, MigratorStatistics
-    from tiers.move_records import MovablePage
+    from tiers.move_records import MovablePage, MoveOrder
     from tiers.mover import Mover
     from tiers.page_store import PageStore
     from tiers.plan_desk import Policies
@@ -138,6 +140,7 @@ class Migrator:
             run_bytes=_run_bytes(policies().policy, self._slow_name),
             on_done=self.residency.note_outcomes,
             on_unsure=self.residency.note_unsure,
+            find_room=self._find_room,
         )
         self._pages = PageGauges(
             fast, self.gauges, fast_tier=self._fast_name, heat_time=parts.heat_time, now_s=now_s
@@ -415,6 +418,18 @@ class Migrator:
             clock_s=trio.current_time(),
             failure=self._failure or self.residency.failure,
         )
+
+    def _find_room(self, order: MoveOrder) -> float:
+        """Bytes that may still go where an order leads, by the policy in force and the fill of now.
+
+        No limit on a tier without volumes: the mover says what is in the way.
+        """
+        policies = self._policies()
+        situation = self.situate(policies.policy, policies.policy_of)
+        for state in situation.tiers:
+            if state.name == order.target_tier:
+                return find_room(policies, order, state)
+        return math.inf
 
     async def pause(self) -> None:
         """See `TieringControl.pause`."""

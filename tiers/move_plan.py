@@ -37,6 +37,7 @@ class Obstacle(enum.StrEnum):
     SOURCE = "its record cannot be read or fails its checks"
     DEVICE = "the device that it lies on does not work now"
     TARGET = "no volume takes it now"
+    LIMIT = "its target is filled as far as the policy allows, or has had its writes of the day"
     WRITE = "it could not be written"
     READ_BACK = "what was written is not what is read back"
     RACE = "something else happened to the page first"

@@ -11,6 +11,7 @@ knows, because the catalog could not be asked, `on_unsure` is told.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from tiers.decisions import Action
 from tiers.errors import LedgerUnavailable
 from tiers.move_plan import Obstacle
 from tiers.move_queue import Line, MoveQueue
+from tiers.move_report import MoveOutcome
 from tiers.tiering_views import PlanProgress, PlanState
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
     from tiers.move_queue import QueuedMove
     from tiers.move_records import MoveOrder
-    from tiers.move_report import MoveOutcome
     from tiers.mover import Mover
     from tiers.plan_records import MoveRun
 
@@ -45,6 +46,8 @@ QUEUE_PAGES_MAX = 16_384
 RETRY_S = 5.0  # while the catalog cannot be asked, or everything is suspended
 PLANS_REMEMBERED = 16
 
+_COPIES = frozenset({Action.PROMOTE, Action.DEMOTE, Action.PREMIGRATE})
+
 _DROPPED = frozenset(
     {
         Obstacle.GONE,
@@ -55,9 +58,10 @@ _DROPPED = frozenset(
         Obstacle.ELSEWHERE,
         Obstacle.ALL_SOUND,
         Obstacle.RACE,
+        Obstacle.LIMIT,
     }
 )
-"""Obstacles that mean: the page is not what the order took it for."""
+"""Obstacles that mean: page or tier are not what the order took them for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,6 +100,8 @@ class MoveWork:
         run_bytes: Of a batch that sinks.
         on_done: Told what came of each batch.
         on_unsure: Told of orders whose outcome nobody knows.
+        find_room: Bytes that orders like this one may still write to its target, as far as that is
+            filled now; without it nobody asks.
     """
 
     def __init__(
@@ -106,16 +112,18 @@ class MoveWork:
         run_bytes: int,
         on_done: Callable[[Sequence[MoveOutcome]], None],
         on_unsure: Callable[[Sequence[MoveOrder]], None],
+        find_room: Callable[[MoveOrder], float] = lambda _order: math.inf,
     ) -> None:
         self.queue = MoveQueue(bytes_max=QUEUE_BYTES_MAX, pages_max=QUEUE_PAGES_MAX)
         self.run_bytes = run_bytes
-        self.fill_max = 1.0
         self.failure = ""
         """Why the last batch could not even be tried; empty once one was."""
         self._mover = mover
         self._fast_tier = fast_tier
         self._on_done = on_done
         self._on_unsure = on_unsure
+        self._find_room = find_room
+        self._granted: Counter[str] = Counter()  # bytes that batches under way write, by tier
         self._arriving: Counter[str] = Counter()
         self._leaving: Counter[str] = Counter()
         self._cleaning_bytes = 0
@@ -253,7 +261,7 @@ class MoveWork:
     async def _carry_out(self, moves: Sequence[QueuedMove]) -> None:
         orders = [move.order for move in moves]
         try:
-            await self._run_batch(orders, sum(move.size_bytes for move in moves))
+            await self._run_batch(orders, [move.size_bytes for move in moves])
         finally:
             for move in moves:
                 self._count(move.order, move.size_bytes, self._source_of(move.order), sign=-1)
@@ -283,8 +291,8 @@ class MoveWork:
         for start in range(0, len(run.orders), BATCH_PAGES_MAX):
             await self._may_move.wait()
             orders = run.orders[start : start + BATCH_PAGES_MAX]
-            size = sum(run.sizes[start : start + BATCH_PAGES_MAX])
-            outcomes = await self._run_batch(orders, size)
+            sizes = run.sizes[start : start + BATCH_PAGES_MAX]
+            outcomes = await self._run_batch(orders, sizes)
             if outcomes is None:
                 plan.failed_pages += len(orders)
                 continue
@@ -298,13 +306,24 @@ class MoveWork:
                     plan.failed_pages += 1
 
     async def _run_batch(
-        self, orders: Sequence[MoveOrder], size_bytes: int
+        self, orders: Sequence[MoveOrder], sizes: Sequence[int]
     ) -> Sequence[MoveOutcome] | None:
         """What came of orders; None where nobody knows."""
+        granted, refused = self._grant(orders, sizes)
+        if refused:
+            self._on_done(refused)
+        if len(refused) == len(orders):
+            await trio.lowlevel.checkpoint()
+            return refused
+        if refused:
+            kept = {outcome.order.page_id for outcome in refused}
+            orders = [order for order in orders if order.page_id not in kept]
+        size_bytes = sum(sizes)
         self._in_flight_pages += len(orders)
         self._in_flight_bytes += size_bytes
+        self._granted += granted
         try:
-            report = await self._mover.run_batch(orders, fill_max=self.fill_max)
+            report = await self._mover.run_batch(orders)
         except LedgerUnavailable as error:
             self.failure = str(error)
             self._on_unsure(orders)
@@ -313,19 +332,43 @@ class MoveWork:
         finally:
             self._in_flight_pages -= len(orders)
             self._in_flight_bytes -= size_bytes
+            self._granted -= granted
         self.failure = ""
         self._on_done(report.outcomes)
         if not any(each.has_moved or each.obstacle in _DROPPED for each in report.outcomes):
             # Nothing takes pages now, or everything is suspended: no reason to ask at once again.
             await trio.sleep(RETRY_S)
-        return report.outcomes
+        return [*report.outcomes, *refused]
+
+    def _grant(
+        self, orders: Sequence[MoveOrder], sizes: Sequence[int]
+    ) -> tuple[Counter[str], Sequence[MoveOutcome]]:
+        """Bytes that orders may write to each tier by now, and those that no longer fit.
+
+        Whoever chose them had the line of the policy in mind; that may have been hours ago.
+        """
+        rooms: dict[tuple[str, str], float] = {}
+        granted: Counter[str] = Counter()
+        refused: list[MoveOutcome] = []
+        for order, size_bytes in zip(orders, sizes, strict=True):
+            if order.entry.action not in _COPIES:
+                continue
+            tier = order.target_tier
+            key = tier, order.entry.rule
+            if key not in rooms:
+                rooms[key] = self._find_room(order) - self._granted[tier]
+            if granted[tier] + size_bytes > rooms[key]:
+                refused.append(MoveOutcome(order=order, obstacle=Obstacle.LIMIT))
+            else:
+                granted[tier] += size_bytes
+        return granted, refused
 
     def _source_of(self, order: MoveOrder) -> str:
         return "" if Line.of(order.entry.action) is Line.RISE else self._fast_tier
 
     def _count(self, order: MoveOrder, size_bytes: int, source: str, *, sign: int) -> None:
         action = order.entry.action
-        if action in {Action.PROMOTE, Action.DEMOTE, Action.PREMIGRATE}:
+        if action in _COPIES:
             self._arriving[order.target_tier] += sign * size_bytes
         if action in {Action.DEMOTE, Action.PREMIGRATE}:
             self._cleaning_bytes += sign * size_bytes

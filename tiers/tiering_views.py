@@ -49,7 +49,8 @@ class PlanProgress:
 
     Attributes:
         done_pages: Orders that were carried out.
-        dropped_pages: Orders whose page changed, died or moved otherwise meanwhile.
+        dropped_pages: Orders whose page changed, died or moved otherwise meanwhile, or whose target
+            was filled to the policy's line by then.
         failed_pages: Orders that a device or the catalog refused.
     """
 

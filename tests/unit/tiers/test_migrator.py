@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
@@ -21,7 +21,7 @@ from tiers.heat_table import HeatTable
 from tiers.migrator import Migrator, MigratorParts
 from tiers.move_records import PageOwner
 from tiers.plan_desk import Policies
-from tiers.policy import Policy, default_policy
+from tiers.policy import Demote, Policy, default_policy
 from tiers.policy_file import parse_policy
 from tiers.temperature import NEVER, HeatScale
 from tiers.throttle import MoveThrottle
@@ -531,3 +531,40 @@ async def test_a_plan_of_an_operator_is_carried_out_to_its_end(
     assert progress.done_pages == plan.chosen_pages
     assert progress.done_bytes == plan.chosen_bytes
     assert [tier for tier, _ in await server.tiers_of(pages)].count("hdd") == plan.chosen_pages
+
+
+async def test_a_plan_stops_where_its_target_was_filled_meanwhile(
+    start: Start, autojump_clock: MockClock
+) -> None:
+    def limited(policy: Policy) -> Policy:
+        rules = [
+            replace(rule, action=replace(rule.action, limit=0.2))
+            if isinstance(rule.action, Demote)
+            else rule
+            for rule in policy.rules
+        ]
+        return replace(policy, rules=tuple(rules))
+
+    server = await start(limited(marks(0.9, 0.8)))
+    pages = [(await server.put(FULL))[0] for _ in range(8)]
+    await server.settle()
+    tight = Policies(policy=limited(marks(0.05, 0.02)), overlays={}, digest=b"x", is_active=True)
+    plan = await server.migrator._surveyor._desk.make(tight)
+    assert plan.chosen_pages >= 5
+
+    server.migrator.work.pause()
+    await server.migrator.submit(plan.runs, plan.plan_id)
+    for _ in range(10):
+        await server.put(FULL, volume_id=HDD)
+    server.migrator.work.resume()
+    await server.settle(60.0)
+
+    progress = server.migrator.find_progress(plan.plan_id)
+    assert progress is not None
+    assert progress.is_done
+    assert progress.failed_pages == 0
+    assert progress.done_pages + progress.dropped_pages == plan.chosen_pages
+    assert 0 < progress.dropped_pages < plan.chosen_pages
+    assert [tier for tier, _ in await server.tiers_of(pages)].count("hdd") == progress.done_pages
+    [_, hdd] = server.migrator.status().tiers
+    assert hdd.state.share <= 0.2

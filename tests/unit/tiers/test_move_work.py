@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
@@ -54,8 +55,7 @@ class SlowMover:
         self.seen: list[dict[Action, int]] = []
         self.pages: list[int] = []
 
-    async def run_batch(self, orders: Sequence[MoveOrder], *, fill_max: float) -> BatchReport:
-        assert fill_max == 1.0
+    async def run_batch(self, orders: Sequence[MoveOrder]) -> BatchReport:
         action = orders[0].entry.action
         self.pages += [each.page_id for each in orders]
         self.running[action] += 1
@@ -150,3 +150,42 @@ async def test_a_pause_lets_no_further_batch_begin(
     work.resume()
     await trio.sleep(5 * BATCH_S)
     assert len(mover.pages) == 6
+
+
+async def test_a_batch_takes_no_more_than_its_target_has_room_for_by_then(
+    mover: SlowMover, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    rooms = {"hdd": 2.5 * RUN_BYTES, "ssd": math.inf}
+    done: list[MoveOutcome] = []
+    work = MoveWork(
+        cast("Mover", mover),
+        fast_tier="ssd",
+        run_bytes=RUN_BYTES,
+        on_done=done.extend,
+        on_unsure=lambda _orders: None,
+        find_room=lambda order: rooms[order.target_tier],
+    )
+    orders = [*(order(page, Action.DEMOTE) for page in range(4)), order(4, Action.RELEASE)]
+    run = MoveRun(
+        rule="r",
+        source_tier="ssd",
+        target_tier="hdd",
+        orders=tuple(orders),
+        sizes=(RUN_BYTES,) * 5,
+        copied_bytes=4 * RUN_BYTES,
+    )
+    work.submit([run, run_of(5, Action.PREMIGRATE), run_of(6, Action.DEMOTE)], "plan")
+    nursery.start_soon(work.run)
+    await trio.sleep(BATCH_S / 2)
+
+    # What a batch under way writes is no longer room for the next one.
+    assert mover.pages == [0, 1, 4]
+
+    await trio.sleep(3 * BATCH_S)
+    refused = {outcome.order.page_id for outcome in done if outcome.obstacle is Obstacle.LIMIT}
+    assert {2, 3} <= refused
+    progress = work.find_progress("plan")
+    assert progress is not None
+    assert progress.dropped_pages == progress.total_pages == 7
+    assert progress.failed_pages == 0
+    assert work.in_flight_pages == 0
