@@ -24,7 +24,7 @@ from appliance.s3.errors import S3Error
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from appliance.s3.payload import DecodedEnd, PayloadPlan
+    from appliance.s3.payload_records import DecodedEnd, PayloadPlan
 
 __all__ = [
     "ALGORITHMS",
