@@ -162,6 +162,7 @@ def make_scrubber(
     *,
     plan_of: Callable[[str], ScrubPlan],
     on_event: Callable[[ScrubEvent], None],
+    is_busy: Callable[[], bool] = lambda: False,
 ) -> Scrubber:
     """The scrubber of the core's volumes; the caller runs it.
 
@@ -169,6 +170,7 @@ def make_scrubber(
         core: What it works on.
         plan_of: How often and how fast, by tier.
         on_event: Told what happens; must not block or raise.
+        is_busy: Whether requests come now.
     """
     return Scrubber(
         core.store,
@@ -176,6 +178,7 @@ def make_scrubber(
         plan_of=plan_of,
         now_us=core.clock.now_us,
         on_event=on_event,
+        is_busy=is_busy,
     )
 
 

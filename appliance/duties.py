@@ -7,6 +7,7 @@ start that may be long ago.
 
 from __future__ import annotations
 
+import math
 import random  # noqa: TID251  # of the composition root
 from functools import partial
 from typing import TYPE_CHECKING
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Duties", "DutyParts"]
 
+BUSY_S = 1.0  # so long after the end of a request others are expected
 COPY_GAUGES = ("copies", "last_made_s", "failing")
 REMOVAL_WAIT_S = 5.0  # longer than `chores.FOLLOW_INTERVAL_S`, and a write that was under way
 
@@ -104,6 +106,8 @@ class Duties:
         self._metrics = metrics
         self._counts = counts
         self._is_shared = is_shared
+        self._busy_until = -math.inf
+        self._are_others_running = False
         self._parts: DutyParts | None = None
 
     @property
@@ -120,7 +124,12 @@ class Duties:
             CatalogError, LedgerUnavailable: The catalog cannot be read.
         """
         core, settings = self._core, self._settings
-        scrubber = make_scrubber(core, plan_of=self._plan_scrub, on_event=self._note_scrub)
+        scrubber = make_scrubber(
+            core,
+            plan_of=self._plan_scrub,
+            on_event=self._note_scrub,
+            is_busy=self._is_busy,
+        )
         await nursery.start(scrubber.run)
         tiering = await Tiering.open(
             core,
@@ -179,6 +188,8 @@ class Duties:
 
     def note_request(self, record: RequestRecord) -> None:
         """A request has ended: what moves pages compares how long it took."""
+        self._busy_until = self._core.clock.monotonic() + BUSY_S
+        self._are_others_running = record.running > 1
         if self._parts is not None:
             self._parts.tiering.note_request(record)
 
@@ -260,6 +271,10 @@ class Duties:
         if event.page is not None and event.kind in PLACES_CHANGED and self._parts is not None:
             self._parts.tiering.migrator.note_healed(event.page)
 
+    def _is_busy(self) -> bool:
+        """Whether this worker's clients want something now."""
+        return self._are_others_running or self._core.clock.monotonic() < self._busy_until
+
     def _plan_scrub(self, tier: str) -> ScrubPlan:
         settings = self._settings.scrub
         is_hot = tier == TIER_ORDER[0]
@@ -267,4 +282,5 @@ class Duties:
             period_s=settings.hot_period_s if is_hot else settings.cold_period_s,
             rate_max=settings.bytes_per_s_max,
             is_scheduled=settings.enabled,
+            rate_busy=settings.busy_bytes_per_s,
         )

@@ -331,6 +331,14 @@ class ScrubSettings:
         Size,
         Field(ge=_MIB, le=100 * _GIB, description="Fastest reading of one volume, periods or not."),
     ] = 64 * _MIB
+    busy_bytes_per_s: Annotated[
+        Size,
+        Field(
+            ge=_MIB,
+            le=100 * _GIB,
+            description="The same while requests come, where the period does not ask for more.",
+        ),
+    ] = 8 * _MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,7 @@ class Scrubber:
         plan_of: How often and how fast, by tier.
         now_us: Wall clock, microseconds.
         on_event: Told what happens; must not block or raise.
+        is_busy: Whether requests come now, which a pass that was asked for makes way for.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Scrubber:
         plan_of: Callable[[str], ScrubPlan],
         now_us: Callable[[], int],
         on_event: Callable[[ScrubEvent], None],
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._ledger = ledger
         healer = PageHealer(store, ledger, now_us=now_us, suspect=self.suspect)
@@ -80,6 +82,7 @@ class Scrubber:
                 now_us=now_us,
                 on_event=on_event,
                 healer=healer,
+                is_busy=is_busy,
             )
             for volume in store.volumes
         }
@@ -98,7 +101,7 @@ class Scrubber:
             task_status.started()
 
     async def start(self) -> None:
-        """Begin a new pass over every volume at once, as fast as the setting allows.
+        """Begin a new pass over every volume at once, as fast as the settings allow.
 
         A pass under way is given up for it, and a pause ends.
 

@@ -51,6 +51,8 @@ def scrub() -> None:
 def start(session: Session, *, wait: bool, resume: bool, limit: int) -> None:
     """Begin a new pass over every volume at once, as fast as scrub.bytes_per_s_max allows.
 
+    While requests come it keeps to scrub.busy_bytes_per_s, unless the period asks for more.
+
     Passes under way are given up for it, and a pause ends. With --wait, exit code 1 where anything
     is damaged or a pass did not reach its end.
     """

@@ -19,6 +19,7 @@ from tests.unit.tiers.stores import make_device, make_store, read_back, write_pa
 from tiers.errors import LedgerUnavailable, PageLost
 from tiers.memory_scrub_ledger import MemoryScrubLedger
 from tiers.record_check import check_record
+from tiers.scrub_pace import RATE_FLOOR_BYTES_PER_S
 from tiers.scrub_records import FIRST_PLACE, Condition, QuarantinedPage
 from tiers.scrubber import Scrubber
 from tiers.volume_scrub import (
@@ -57,6 +58,7 @@ class Bench:
     pages: list[StoredPage]
     plan: ScrubPlan
     events: list[ScrubEvent] = field(default_factory=list)
+    is_busy: bool = False
 
     def make_scrubber(self) -> Scrubber:
         return Scrubber(
@@ -65,6 +67,7 @@ class Bench:
             plan_of=lambda _: self.plan,
             now_us=lambda: round(trio.current_time() * 1_000_000),
             on_event=self.events.append,
+            is_busy=lambda: self.is_busy,
         )
 
     @asynccontextmanager
@@ -413,6 +416,26 @@ async def test_the_pace_keeps_to_its_bound(autojump_clock: MockClock) -> None:
 
     last = bench.pages[-1].extent.length_bytes
     assert trio.current_time() - started >= (volume_bytes - last) / MIB
+
+
+@pytest.mark.parametrize(
+    ("rate_busy", "kept_to"),
+    [(4 * MIB, 4 * MIB), (100 * MIB, 8 * MIB), (MIB / 2, RATE_FLOOR_BYTES_PER_S)],
+)
+async def test_a_pass_that_was_asked_for_makes_way_for_requests(
+    rate_busy: float, kept_to: float, autojump_clock: MockClock
+) -> None:
+    bench = await make_bench(40, rate_max=8.0 * MIB)
+    bench.plan = replace(bench.plan, rate_busy=rate_busy)
+    async with bench.running() as scrubber:
+        await scrubber.start()
+        rates = []
+        for bench.is_busy in (False, True, False):
+            [status] = scrubber.list_statuses()
+            rates.append(status.rate_bytes_per_s)
+            await trio.sleep(0.01)
+
+    assert rates == [8 * MIB, kept_to, 8 * MIB]
 
 
 async def test_a_crash_in_the_middle_keeps_the_cursor(autojump_clock: MockClock) -> None:
