@@ -54,14 +54,14 @@ class PointReadStatistics:
     """Counts since the catalog was opened.
 
     Attributes:
-        kept: Answered from memory, without a read.
+        cached: Answered from memory, without a read.
         inline: Reads that the event loop's thread did.
         slow: Those of them that waited for a disk; each sent others to threads for a while.
         hopped: Reads that went to a thread: after a slow one, or for want of a free lock, or for
             what one statement does not say.
     """
 
-    kept: int = 0
+    cached: int = 0
     inline: int = 0
     slow: int = 0
     hopped: int = 0
@@ -120,7 +120,7 @@ class PointReader:
         self._statements = {
             with_pages: render_for_sqlite(with_pages=with_pages) for with_pages in (False, True)
         }
-        self._kept = 0
+        self._cached = 0
         self._inline = 0
         self._slow = 0
         self._hopped = 0
@@ -148,7 +148,7 @@ class PointReader:
         """
         facts = self._cache.find(query)
         if facts is not None:
-            self._kept += 1
+            self._cached += 1
             return facts
         if self._blocks is None:
             # Of the thread that reads, whatever it had read before.
@@ -171,7 +171,7 @@ class PointReader:
     def statistics(self) -> PointReadStatistics:
         """Counts since the catalog was opened."""
         return PointReadStatistics(
-            kept=self._kept, inline=self._inline, slow=self._slow, hopped=self._hopped
+            cached=self._cached, inline=self._inline, slow=self._slow, hopped=self._hopped
         )
 
     def _waited_for_disk(self, seconds: float) -> bool:
