@@ -336,7 +336,7 @@ class ScrubSettings:
         Field(
             ge=_MIB,
             le=100 * _GIB,
-            description="The same while requests come, where the period does not ask for more.",
+            description="Of a pass begun by hand while requests come, or as the period asks.",
         ),
     ] = 8 * _MIB
 

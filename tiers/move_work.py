@@ -316,8 +316,14 @@ class MoveWork:
             await trio.lowlevel.checkpoint()
             return refused
         if refused:
-            kept = {outcome.order.page_id for outcome in refused}
-            orders = [order for order in orders if order.page_id not in kept]
+            dropped = {outcome.order.page_id for outcome in refused}
+            fitting = [
+                (order, size_bytes)
+                for order, size_bytes in zip(orders, sizes, strict=True)
+                if order.page_id not in dropped
+            ]
+            orders = [order for order, _ in fitting]
+            sizes = [size_bytes for _, size_bytes in fitting]
         size_bytes = sum(sizes)
         self._in_flight_pages += len(orders)
         self._in_flight_bytes += size_bytes

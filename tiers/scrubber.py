@@ -110,7 +110,7 @@ class Scrubber:
         await self._ledger.store_paused(is_paused=False)
         for scrub in self._volumes.values():
             scrub.resume()
-            await scrub.begin()
+            await scrub.begin(makes_way=True)
 
     async def resume(self) -> None:
         """End a pause; passes go on where they stood."""
@@ -125,7 +125,7 @@ class Scrubber:
             await scrub.pause()
 
     async def begin(self, volume_id: VolumeId) -> None:
-        """Begin a new pass over one volume at once; a pause holds it back.
+        """Begin a new pass over one volume at once; a pause holds it back, requests do not.
 
         Durability: the pass goes on after a crash.
         """

@@ -115,7 +115,7 @@ class ScrubPlan:
     Attributes:
         period_s: Within which every page is looked at.
         rate_max: Bytes a second, never exceeded.
-        rate_busy: Bytes a second of a pass that was asked for, while requests come; what the period
+        rate_busy: Bytes a second of a pass that makes way, while requests come; what the period
             asks for is more important.
         is_scheduled: Whether passes begin by themselves.
     """
@@ -218,6 +218,7 @@ class VolumeScrub:
         self._on_event = on_event
         self._healer = healer
         self._is_busy = is_busy
+        self._makes_way = False
         self._pass = ScrubPass(volume_id=volume.volume_id)
         self._is_paused = False
         self._total_bytes = 0
@@ -251,13 +252,18 @@ class VolumeScrub:
                     self._fail(error)
             self._round = None
 
-    async def begin(self) -> None:
+    async def begin(self, *, makes_way: bool = False) -> None:
         """Begin a new pass at once, as fast as the setting allows, in place of any other.
 
-        Durability: it goes on after a crash.
+        Args:
+            makes_way: For requests, while they come. Not where there is reason to fear for what is
+                stored.
+
+        Durability: it goes on after a crash, and makes way for nobody then.
         """
         self._end_round()
         self._start_pass(is_urgent=True)
+        self._makes_way = makes_way
         await self._ledger.store_pass(self._pass)
         self._wake.set()
 
@@ -530,7 +536,7 @@ class VolumeScrub:
 
     def _rate(self) -> float:
         is_urgent = self._pass.is_urgent
-        if is_urgent and not self._is_busy():
+        if is_urgent and not (self._makes_way and self._is_busy()):
             return self._plan.rate_max
         done_bytes = self._pass.done_bytes
         total_bytes = max(self._total_bytes, done_bytes)

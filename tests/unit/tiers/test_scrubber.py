@@ -438,6 +438,18 @@ async def test_a_pass_that_was_asked_for_makes_way_for_requests(
     assert rates == [8 * MIB, kept_to, 8 * MIB]
 
 
+async def test_a_pass_for_fear_of_loss_makes_way_for_nobody(autojump_clock: MockClock) -> None:
+    bench = await make_bench(40, rate_max=8.0 * MIB)
+    bench.plan = replace(bench.plan, rate_busy=float(MIB))
+    bench.is_busy = True
+    async with bench.running() as scrubber:
+        await scrubber.start()
+        await scrubber.begin(bench.pages[0].extent.volume_id)
+        [status] = scrubber.list_statuses()
+
+    assert status.rate_bytes_per_s == 8 * MIB
+
+
 async def test_a_crash_in_the_middle_keeps_the_cursor(autojump_clock: MockClock) -> None:
     bench = await make_bench(40, rate_max=1_000.0)
     async with bench.running() as scrubber:
