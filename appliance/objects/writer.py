@@ -1,10 +1,11 @@
 """From a request's body to records on a volume.
 
-One request holds at most two page buffers: one that fills from the socket and one whose page is
-hashed for the client in one thread and sealed and written in another. A small body holds none where
-it arrived in one piece: it is sealed on the event loop, and written by the flush of its commit. The
-body becomes visible by a commit that this module knows
-nothing of; until then its records are garbage that `discard` gives back.
+One request holds a page buffer that fills from the socket, and one whose page is hashed for the
+client in one thread and sealed and written in another; a third, in the same way, while buffers are
+plenty, so that neither hashing nor the disk waits for the other. A small body holds none where it
+arrived in one piece: it is sealed on the event loop, and written by the flush of its commit. The
+body becomes visible by a commit that this module knows nothing of; until then its records are
+garbage that `discard` gives back.
 
 Everything the client announced is compared before `write_body` returns: length, chunk chain,
 SHA-256, MD5 and checksums. So no caller can commit a body that was not verified.
@@ -13,11 +14,13 @@ SHA-256, MD5 and checksums. So no caller can commit a body that was not verified
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import trio
 
 from appliance.catalog.records import NewBody
+from appliance.objects.hash_lane import HashLane
 from appliance.objects.pipeline import open_pipeline
 from appliance.s3.checksums import ContentDigest, Digests, verify_digests
 from appliance.s3.codes import S3Code
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from appliance.objects.buffers import RequestBuffers
+    from appliance.objects.hash_lane import HashTicket
     from appliance.s3.messages import BodyReader
     from appliance.s3.sigv4 import Verified
     from hal.buffers import AlignedBuffer
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
     from tiers.records import StoredPage
 
 __all__ = ["BodyRequest", "BodyWriter", "WrittenBody"]
+
+PAGES_BEHIND_MAX = 2  # that are hashed and written while another fills
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,9 +179,10 @@ class _Transfer:
         self._page_count = 0
         self._digests: Digests | None = None
         self._nursery: trio.Nursery | None = None
+        self._lane: HashLane | None = None
         self._buffer: AlignedBuffer | None = None
-        self._write_done = trio.Event()
-        self._write_done.set()
+        self._pages_behind = 0
+        self._page_ended = trio.Event()
         self.pages: list[StoredPage] = []
 
     async def run(self, reader: BodyReader) -> WrittenBody:
@@ -187,6 +194,7 @@ class _Transfer:
                 return await self._run_small(reader)
             async with open_pipeline() as nursery:
                 self._nursery = nursery
+                self._lane = HashLane(self._digest, threads=self._hashing, nursery=nursery)
                 await self._receive_pages(reader)
                 end = self._decoder.finish()
             return await self._finish(end)
@@ -269,23 +277,33 @@ class _Transfer:
         return min(PAGE_BYTES_MAX, room) - self._filled_bytes
 
     async def _write_full_page(self) -> None:
-        """Hand the full buffer to a task; at most one page is being written at a time."""
-        await self._write_done.wait()
-        nursery, buffer, self._buffer = self._nursery, self._buffer, None
+        """Hand the full buffer to a task, once those before it have come far enough."""
+        while self._pages_behind and self._pages_behind >= self._pages_behind_max():
+            await self._page_ended.wait()
+        nursery, lane, buffer = self._nursery, self._lane, self._buffer
+        self._buffer = None
         assert buffer is not None
         assert nursery is not None, "a small body fills no page"
-        self._write_done = trio.Event()
-        nursery.start_soon(self._write_in_background, buffer, self._page_count, self._write_done)
+        assert lane is not None
+        self._pages_behind += 1
+        payload = buffer.view[HEADER_BYTES : HEADER_BYTES + PAGE_BYTES_MAX]
+        # Here, and not by the task: tasks begin in any order.
+        ticket = lane.put(payload)
+        nursery.start_soon(self._write_in_background, buffer, self._page_count, ticket)
         self._page_count += 1
 
+    def _pages_behind_max(self) -> int:
+        return PAGES_BEHIND_MAX if self._buffers.has_plenty() else 1
+
     async def _write_in_background(
-        self, buffer: AlignedBuffer, page_index: int, done: trio.Event
+        self, buffer: AlignedBuffer, page_index: int, ticket: HashTicket
     ) -> None:
-        """Hash the page for the client in one thread while another seals and writes it."""
-        payload = buffer.view[HEADER_BYTES : HEADER_BYTES + PAGE_BYTES_MAX]
+        """Seal and write the page in one thread while another hashes it for the client."""
+        lane = self._lane
+        assert lane is not None
         try:
             async with open_pipeline() as nursery:
-                nursery.start_soon(self._hash, payload)
+                nursery.start_soon(lane.wait, ticket)
                 page = await self._store.write_page(
                     buffer.view,
                     payload_bytes=PAGE_BYTES_MAX,
@@ -294,12 +312,11 @@ class _Transfer:
                 )
                 self.pages.append(page)
         finally:
-            payload.release()
+            ticket.payload.release()
             buffer.release()
-            done.set()
-
-    async def _hash(self, payload: memoryview) -> None:
-        await trio.to_thread.run_sync(self._digest.update, payload, limiter=self._hashing)
+            self._pages_behind -= 1
+            ended, self._page_ended = self._page_ended, trio.Event()
+            ended.set()
 
     async def _finish(
         self, end: DecodedEnd, whole: bytes | memoryview | None = None
@@ -324,7 +341,7 @@ class _Transfer:
         body = NewBody(
             body_id=self._request.body_id,
             size_bytes=digests.size_bytes,
-            pages=tuple(self.pages),
+            pages=tuple(sorted(self.pages, key=attrgetter("page_index"))),
         )
         return WrittenBody(
             body=body,
@@ -349,7 +366,7 @@ class _Transfer:
         buffer = self._buffer
         assert buffer is not None
         payload = buffer.view[HEADER_BYTES : HEADER_BYTES + self._filled_bytes]
-        await self._hash(payload)
+        await trio.to_thread.run_sync(self._digest.update, payload, limiter=self._hashing)
         payload.release()
         return await self._store.write_page(
             buffer.view,
