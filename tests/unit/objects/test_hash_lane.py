@@ -126,11 +126,15 @@ async def test_a_page_that_waits_is_given_up_at_once_and_one_that_is_read_when_i
 
 async def test_a_digest_that_fails_ends_the_body_and_leaves_nobody_waiting() -> None:
     digest = FailingDigest((), with_sha256=False)
-    with trio.fail_after(30), pytest.raises(ExceptionGroup) as raised:
+
+    async def hash_two() -> None:
         async with trio.open_nursery() as nursery:
             lane = HashLane(digest, threads=trio.CapacityLimiter(1), nursery=nursery)
             for page in (b"a", b"b"):
                 nursery.start_soon(lane.wait, lane.put(memoryview(page)))
+
+    with trio.fail_after(30), pytest.raises(ExceptionGroup) as raised:
+        await hash_two()
     assert raised.group_contains(ValueError, match="b'a'")
 
 
