@@ -252,10 +252,14 @@ def sqlite_url(directory: Path, template: Path) -> str:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Callable[[], str]]:
-    """A PostgreSQL server; what is yielded makes a fresh, migrated database and gives its URL."""
+def postgres_server(parent: Path | None = None) -> Iterator[Callable[[], str]]:
+    """A PostgreSQL server; what is yielded makes a fresh, migrated database and gives its URL.
+
+    Args:
+        parent: Where its directory is made; the system's place for such things where not given.
+    """
     # Not pytest's own directory: as root the server runs as another user, who must get in there.
-    directory = Path(tempfile.mkdtemp(prefix="thermocline-postgres-"))
+    directory = Path(tempfile.mkdtemp(prefix="thermocline-postgres-", dir=parent))
     try:
         server = _start(directory)
     except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:

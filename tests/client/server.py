@@ -30,6 +30,7 @@ __all__ = [
     "TenantAccess",
     "TlsFiles",
     "initialise",
+    "list_children",
     "running",
 ]
 
@@ -122,6 +123,13 @@ def run_command(arguments: Sequence[str], environment: Mapping[str, str]) -> str
     return done.stdout
 
 
+def list_children(pid: int) -> list[int]:
+    """Process ids of what a process started and what still runs, the oldest first."""
+    # Of every thread: a child is listed under the one that started it.
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return sorted(int(child) for children in lists for child in children.read_text().split())
+
+
 class ServerProcess:
     """One data directory and, while started, the process that serves it.
 
@@ -190,9 +198,7 @@ class ServerProcess:
 
     def list_workers(self) -> list[int]:
         """Process ids of the workers, where there are several, the oldest first."""
-        # Of every thread: a child is listed under the one that started it.
-        lists = Path(f"/proc/{self.pid}/task").glob("*/children")
-        return sorted(int(pid) for children in lists for pid in children.read_text().split())
+        return list_children(self.pid)
 
     def start(self, *, deadline_s: float = READY_DEADLINE_S) -> None:
         """Starts the server and waits for its ready line."""

@@ -19,6 +19,7 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from tests.client.clients import find_client
 from tools.bench.campaign import Campaign, Pace
 from tools.bench.ceilings import Ceilings
 from tools.bench.conditions import ConditionsBroken, prove_conditions
+from tools.bench.database import open_databases
 from tools.bench.figures import summarize_rows
 from tools.bench.generators import RunVoid, run_program
 from tools.bench.machine import CpuWatch, MachineFacts, PlaceUnsuitable, find_place, read_machine
@@ -34,13 +36,14 @@ from tools.bench.raw_disk import RawDisk
 from tools.bench.records import GIB, MIB
 from tools.bench.report import RunFacts, format_report, make_document
 from tools.bench.scenarios import make_scenario
-from tools.bench.servers import make_server
+from tools.bench.servers import Workers, make_server
 from tools.bench.workloads import WORKLOADS, select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
+    from tools.bench.database import Databases
     from tools.bench.records import Workload
 
 __all__ = ["main"]
@@ -85,7 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = place / f"run-{os.getpid()}"
     work.mkdir()
     try:
-        return _measure(options, workloads, settings, work)
+        with ExitStack() as resources:
+            databases = None
+            if options.workers > 1:
+                databases = resources.enter_context(open_databases(work))
+            return _measure(options, workloads, settings, work, databases)
     except ConditionsBroken as failure:
         print(f"The server failed a proof, and nothing was measured: {failure}", file=sys.stderr)
         return 3
@@ -96,7 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(
-    options: argparse.Namespace, workloads: Sequence[Workload], settings: dict[str, str], work: Path
+    options: argparse.Namespace,
+    workloads: Sequence[Workload],
+    settings: dict[str, str],
+    work: Path,
+    databases: Databases | None,
 ) -> int:
     started, started_at = time.monotonic(), datetime.now(tz=UTC).isoformat(timespec="seconds")
     machine: MachineFacts = read_machine(work)
@@ -110,13 +121,17 @@ def _measure(
         keeps_servers=options.quick,
     )
     say("proving durability, verification and limits")
-    conditions = prove_conditions(work, settings)
+    workers = Workers(
+        count=options.workers,
+        make_database=None if databases is None else databases.make_database,
+    )
+    conditions = prove_conditions(work, settings, workers)
     disk = RawDisk(
         work / "raw", file_bytes=QUICK_RAW_FILE_BYTES if options.quick else RAW_FILE_BYTES
     )
     campaign = Campaign(
         work,
-        make_server=lambda side: make_server(side, work, settings),
+        make_server=lambda side: make_server(side, work, settings, workers),
         make_scenario=lambda item, place: make_scenario(item, place, seconds=pace.seconds),
         ceilings=Ceilings(disk, work / "ceilings", seconds=pace.seconds * CEILING_SHARE),
         pace=pace,
@@ -132,7 +147,7 @@ def _measure(
         started_at=started_at,
         seconds=time.monotonic() - started,
         machine=machine,
-        cpu_use=watch.finish(),
+        cpu_use=watch.finish(besides_s=0.0 if databases is None else databases.cpu_seconds()),
         conditions=conditions,
         pace=pace,
         raw_runner=disk.runner,
@@ -172,6 +187,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         metavar="SECTION.NAME=VALUE",
         help="a setting of our server that is not its default; may be given several times",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        default=1,
+        help="processes of our server; more than 1 on a PostgreSQL of the run's own",
     )
     return parser.parse_args(arguments)
 

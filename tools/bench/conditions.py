@@ -17,7 +17,8 @@ from appliance.settings import Settings
 from appliance.settings_file import load_settings
 from tests.client.clients import find_client
 from tests.client.wire import address_of, exchange
-from tools.bench.servers import BUCKET, OurServer, ask, device_bytes
+from tools.bench.database import read_durability
+from tools.bench.servers import BUCKET, ONE_WORKER, OurServer, Workers, ask, device_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +52,9 @@ class Conditions:
     changed_settings: tuple[str, ...]
 
 
-def prove_conditions(directory: Path, settings: Mapping[str, str]) -> Conditions:
+def prove_conditions(
+    directory: Path, settings: Mapping[str, str], workers: Workers = ONE_WORKER
+) -> Conditions:
     """Starts a server of these settings, makes it prove them, and removes it.
 
     Raises:
@@ -61,7 +64,7 @@ def prove_conditions(directory: Path, settings: Mapping[str, str]) -> Conditions
     wrapper: tuple[str, ...] = ()
     if strace is not None:
         wrapper = (str(strace), "-f", "-qq", "-e", "trace=fdatasync,fsync", "-o", str(log))
-    server = OurServer(directory / "proof", settings=settings, wrapper=wrapper)
+    server = OurServer(directory / "proof", settings=settings, wrapper=wrapper, workers=workers)
     try:
         server.renew()
         has_counters = device_bytes(server.pid) is not None
@@ -71,6 +74,7 @@ def prove_conditions(directory: Path, settings: Mapping[str, str]) -> Conditions
             _prove_syncs(server, log if wrapper else None),
             _prove_verification(server),
             _prove_limits(server),
+            *_prove_database(server.database_url),
         )
     finally:
         server.discard()
@@ -78,7 +82,11 @@ def prove_conditions(directory: Path, settings: Mapping[str, str]) -> Conditions
     return Conditions(
         statements=statements,
         unproven=_list_unproven(has_strace=bool(wrapper), has_counters=has_counters),
-        changed_settings=(*_list_changed(read), *_list_volume_settings(settings)),
+        changed_settings=(
+            *_list_workers(workers),
+            *_list_changed(read),
+            *_list_volume_settings(settings),
+        ),
     )
 
 
@@ -109,9 +117,24 @@ def _prove_syncs(server: OurServer, log: Path | None) -> str:
     if log is None:
         return f"durability: {PROVEN_PUTS} PUTs were acknowledged; see what is not proven"
     count = _count_syncs(log) - before
-    if count < SYNCS_PER_PUT_MIN * PROVEN_PUTS:
+    # PostgreSQL syncs by itself, and is not among what is traced; see `_prove_database`.
+    per_put = SYNCS_PER_PUT_MIN - (server.database_url is not None)
+    if count < per_put * PROVEN_PUTS:
         raise ConditionsBroken(f"{PROVEN_PUTS} PUTs one after the other made {count} syncs")
     return f"durability: {count} syncs for {PROVEN_PUTS} PUTs one after the other (strace)"
+
+
+def _prove_database(url: str | None) -> tuple[str, ...]:
+    if url is None:
+        return ()
+    found = read_durability(url)
+    if off := [f"{name} = {value}" for name, value in found.items() if value != "on"]:
+        raise ConditionsBroken(f"PostgreSQL does not keep what it commits: {', '.join(off)}")
+    return (f"catalog: PostgreSQL says that {', '.join(found)} are on",)
+
+
+def _list_workers(workers: Workers) -> tuple[str, ...]:
+    return () if workers == ONE_WORKER else (f"appliance.workers = {workers.count}",)
 
 
 def _list_unproven(*, has_strace: bool, has_counters: bool) -> tuple[str, ...]:

@@ -98,11 +98,15 @@ class CpuWatch:
         self._busy, self._stolen = _read_cpu_seconds()
         self._own = _own_seconds()
 
-    def finish(self) -> CpuUse:
-        """What was used since."""
+    def finish(self, *, besides_s: float = 0.0) -> CpuUse:
+        """What was used since.
+
+        Args:
+            besides_s: CPU time that was used for the run by what this process cannot wait for.
+        """
         whole = (time.monotonic() - self._started) * (os.cpu_count() or 1)
         busy, stolen = _read_cpu_seconds()
-        own = _own_seconds() - self._own
+        own = _own_seconds() - self._own + besides_s
         return CpuUse(
             own=own / whole,
             others=max(0.0, busy - self._busy - own) / whole,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from tests.client.raw import Credentials, RawRequest, Signing, sign
-from tests.client.server import ServerProcess
+from tests.client.server import ServerProcess, list_children
 from tests.client.wire import address_of, exchange
 from tools.bench.generators import Access, RunVoid, require_program
 from tools.bench.page_cache import evict_tree
@@ -27,18 +27,20 @@ from tools.bench.records import Side
 from tools.fill_catalog import fill_bucket, object_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tests.client.wire import Answer
     from tools.bench.records import Sample
 
 __all__ = [
     "BUCKET",
+    "ONE_WORKER",
     "TENANT",
     "DeviceBytes",
     "MeasuredServer",
     "OurServer",
     "PeerServer",
+    "Workers",
     "ask",
     "ask_listing",
     "device_bytes",
@@ -85,18 +87,39 @@ class DeviceBytes:
     written: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """How many processes serve, and on what.
+
+    Attributes:
+        count: `appliance.workers`.
+        make_database: Gives the URL of a fresh, migrated PostgreSQL database; needed by more than
+            one, and None for the SQLite file of one.
+    """
+
+    count: int = 1
+    make_database: Callable[[], str] | None = None
+
+
+ONE_WORKER = Workers()
+
+
 def device_bytes(pid: int) -> DeviceBytes | None:
-    """The counters of /proc/PID/io; None where the system does not let us read them.
+    """The counters of /proc/PID/io of a server and its workers; None where we may not read them.
 
     Source: proc(5), `read_bytes` and `write_bytes`. Direct I/O counts in full; what is written to
     the page cache counts when it is dirtied.
     """
+    read = written = 0
     try:
-        text = Path(f"/proc/{pid}/io").read_text(encoding="ascii")
+        for each in (pid, *list_children(pid)):
+            text = Path(f"/proc/{each}/io").read_text(encoding="ascii")
+            words = dict(line.split(": ") for line in text.splitlines())
+            read += int(words["read_bytes"])
+            written += int(words["write_bytes"])
     except OSError:
         return None
-    words = dict(line.split(": ") for line in text.splitlines())
-    return DeviceBytes(read=int(words["read_bytes"]), written=int(words["write_bytes"]))
+    return DeviceBytes(read=read, written=written)
 
 
 def note_device_bytes(sample: Sample, before: DeviceBytes | None, pid: int) -> Sample:
@@ -118,12 +141,20 @@ class OurServer:
         directory: Does not exist yet; on the file system that is measured.
         settings: `THERMOCLINE_...` variables, the same for every start.
         wrapper: A command in front of the server's, such as strace.
+        workers: How many of it serve.
     """
 
     def __init__(
-        self, directory: Path, *, settings: Mapping[str, str], wrapper: tuple[str, ...] = ()
+        self,
+        directory: Path,
+        *,
+        settings: Mapping[str, str],
+        wrapper: tuple[str, ...] = (),
+        workers: Workers = ONE_WORKER,
     ) -> None:
         self.directory = directory
+        self._workers = workers
+        self.database_url: str | None = None
         self._settings = dict(settings)
         self._wrapper = wrapper
         self._process: ServerProcess | None = None
@@ -156,9 +187,16 @@ class OurServer:
         self.discard()
         self.filled_count = 0
         self.directory.mkdir(parents=True)
+        options: tuple[str, ...] = ()
+        if self._workers.make_database is not None:
+            self.database_url = self._workers.make_database()
+            options = ("--catalog-url", self.database_url)
         self._process = ServerProcess(
-            self.directory, settings=self._settings, wrapper=self._wrapper
+            self.directory, settings=self._settings, wrapper=self._wrapper, init_options=options
         )
+        if self._workers.count > 1:  # not before: `init` has made it with the settings of one
+            count = str(self._workers.count)
+            self._process.environment["THERMOCLINE_APPLIANCE_WORKERS"] = count
         self._process.start()
         tenant = self._process.create_tenant(TENANT)
         home = self.directory / "home"
@@ -189,7 +227,13 @@ class OurServer:
         return object_key(place * FILLED_DIRECTORIES + directory).decode()
 
     def fill_catalog(self, count: int) -> None:
-        """Adds objects without bytes to a bucket of their own, by SQL, while the server is down."""
+        """Adds objects without bytes to a bucket of their own, by SQL, while the server is down.
+
+        Raises:
+            RunVoid: Its catalog is PostgreSQL.
+        """
+        if self.database_url is not None:
+            raise RunVoid("only the catalog of one worker is filled for this row")
         assert count % FILLED_DIRECTORIES == 0, "every directory has as many"
         process = self.process
         self._create_bucket(FILLED_BUCKET)
@@ -304,17 +348,20 @@ class PeerServer:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def make_server(side: Side, directory: Path, settings: Mapping[str, str]) -> MeasuredServer:
+def make_server(
+    side: Side, directory: Path, settings: Mapping[str, str], workers: Workers = ONE_WORKER
+) -> MeasuredServer:
     """A server of a side, not started, with a directory below `directory` of its own.
 
     Args:
         side: Whose.
         directory: On the file system that is measured.
         settings: Of our server, as environment variables.
+        workers: Of our server.
     """
     if side is Side.PEER:
         return PeerServer(directory / side.value)
-    return OurServer(directory / side.value, settings=settings)
+    return OurServer(directory / side.value, settings=settings, workers=workers)
 
 
 def ask(access: Access, method: str, target: str, *, body: bytes = b"") -> Answer:
