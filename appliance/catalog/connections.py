@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine, PoolProxiedConnection
 
 __all__ = [
+    "SERVER_APPLICATION",
     "database_path",
     "hold_database",
     "is_sqlite",

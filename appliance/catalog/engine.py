@@ -21,6 +21,7 @@ from appliance.catalog.check import check_catalog
 from appliance.catalog.commit_marks import CommitMarks
 from appliance.catalog.committer import CommitterStatistics, GroupCommitter
 from appliance.catalog.connections import (
+    SERVER_APPLICATION,
     database_path,
     hold_database,
     is_sqlite,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from appliance.catalog.commit_marks import Marks
     from appliance.catalog.committer import Flusher
     from appliance.catalog.object_facts import ObjectFacts, ObjectQuery
+    from appliance.catalog.postgres_points import PostgresPoints
     from appliance.catalog.records import Finding
     from hal.records import SegmentRef
 
@@ -64,7 +66,7 @@ class CatalogStatistics:
 
     Attributes:
         reads: Units that were read in threads.
-        points: Reads of single objects; none on PostgreSQL, where all of them are such units.
+        points: Reads of single objects.
     """
 
     reads: int
@@ -88,7 +90,7 @@ class Catalog:
         flusher: Flusher,
         was_unclean: bool = True,
         marks: Marks | None = None,
-        points: PointReader | None = None,
+        points: PointReader | PostgresPoints,
         resources: ExitStack,
     ) -> None:
         self._points = points
@@ -108,7 +110,7 @@ class Catalog:
             runner=self._write,
             make_room=self._make_room,
             marks=marks,
-            watch=None if points is None else points.cache,
+            watch=points.cache if isinstance(points, PointReader) else None,
             place=str(database_path(url)) if is_sqlite(url) else "the catalog's server",
         )
         self._lease: Engine | None = None
@@ -176,7 +178,11 @@ class Catalog:
             # Made after the writer and closed before it: the last connection to close checkpoints.
             readers = make_reader_engine(url, connections=reader_count)
             opened.callback(readers.dispose)
-            points = _open_points(url, opened) if is_sqlite(url) else None
+            points = (
+                _open_points(url, opened)
+                if is_sqlite(url)
+                else _open_postgres_points(url, reader_count, opened)
+            )
             return cls(
                 url=url,
                 writer=writer,
@@ -222,18 +228,22 @@ class Catalog:
         """What the catalog knows of one object, from one consistent snapshot.
 
         On SQLite it is read on the caller's own thread, as long as that does not wait for a disk;
-        see `appliance.catalog.point_reads`.
+        see `appliance.catalog.point_reads`. On PostgreSQL the caller waits for its server alone;
+        see `appliance.catalog.postgres_points`.
 
-        Checkpoint: only where a thread is asked.
+        Checkpoint: on SQLite only where a thread is asked.
 
         Raises:
             CatalogUnavailable: The database cannot be read.
             CatalogDamaged: It is damaged.
         """
-        if self._points is not None:
-            facts = self._points.find_facts(query)
-            if facts is not None:
-                return facts
+        points = self._points
+        if isinstance(points, PointReader):
+            facts = points.find_facts(query)
+        else:
+            facts = await points.find_facts(query)
+        if facts is not None:
+            return facts
         return await self.read(partial(find_facts, query=query))
 
     async def commit(
@@ -366,7 +376,7 @@ class Catalog:
             reads=self._reads,
             reads_running=slots.borrowed_tokens,
             reads_waiting=slots.tasks_waiting,
-            points=PointReadStatistics() if self._points is None else self._points.statistics(),
+            points=self._points.statistics(),
             committer=self._committer.statistics(),
         )
 
@@ -465,6 +475,26 @@ def _open_points(url: URL, opened: ExitStack) -> PointReader:
     opened.callback(connection.close)
     points = PointReader(connection)
     points.prepare()
+    return points
+
+
+def _open_postgres_points(url: URL, connections: int, opened: ExitStack) -> PostgresPoints:
+    """Point reads on connections of their own, closed with `opened`."""
+    # A tenth of a second to load, which a start on SQLite has no use for.
+    import psycopg  # noqa: PLC0415
+
+    from appliance.catalog.postgres_points import PostgresPoints  # noqa: PLC0415
+
+    points = PostgresPoints(
+        url.set(drivername="postgresql").render_as_string(hide_password=False),
+        application=SERVER_APPLICATION,
+        connections_max=connections,
+    )
+    opened.callback(points.close)
+    try:
+        points.prepare()
+    except psycopg.Error as error:
+        raise CatalogUnavailable(f"the catalog's server: {error}") from error
     return points
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Integer, and_, bindparam, func, literal_column, select
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from appliance.catalog import tables
 from appliance.catalog.bodies import PAGE_COLUMNS, decode_page, list_pages
@@ -39,6 +40,7 @@ __all__ = [
     "decode_facts",
     "find_facts",
     "make_parameters",
+    "render_for_postgres",
     "render_for_sqlite",
 ]
 
@@ -185,6 +187,17 @@ def render_for_sqlite(*, with_pages: bool) -> str:
     wanted = {"tenant", "bucket_name", "object"} | ({"first", "page_end"} if with_pages else set())
     assert set(compiled.params) == wanted, "a parameter that nobody gives"
     return str(compiled)
+
+
+@functools.cache
+def render_for_postgres(*, with_pages: bool) -> tuple[str, tuple[str, ...]]:
+    """The one statement as libpq takes it, and the order of its numbered parameters."""
+    compiled = _make_statement(with_pages=with_pages, is_postgres=True).compile(
+        dialect=postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+    )
+    assert isinstance(compiled, SQLCompiler)
+    assert compiled.positiontup is not None
+    return str(compiled), tuple(compiled.positiontup)
 
 
 def _index_of(page: StoredPage) -> int:
