@@ -63,17 +63,16 @@ class MoveBatch:
 
     Args:
         tools: Shared by all batches.
-        fill_max: Targets filled to this share of their file system take nothing.
 
     Attributes:
         outcomes: By the order's number, what came of it.
         unknown_bytes: Records of which nobody can say whether a commit names them.
     """
 
-    def __init__(self, tools: BatchTools, *, fill_max: float) -> None:
+    def __init__(self, tools: BatchTools) -> None:
         self._tools = tools
         self._log = BatchLog()
-        self._copier = BatchCopier(tools, self._log, fill_max=fill_max)
+        self._copier = BatchCopier(tools, self._log)
         self._ready: list[_Ready] = []
         self.outcomes = self._log.outcomes
         self.unknown_bytes = 0

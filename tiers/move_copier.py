@@ -40,13 +40,11 @@ class BatchCopier:
     Args:
         tools: Shared by all batches.
         log: Of this batch.
-        fill_max: Targets filled to this share of their file system take nothing.
     """
 
-    def __init__(self, tools: BatchTools, log: BatchLog, *, fill_max: float) -> None:
+    def __init__(self, tools: BatchTools, log: BatchLog) -> None:
         self._tools = tools
         self._log = log
-        self._fill_max = fill_max
         self._failed_targets: dict[VolumeId, str] = {}
 
     async def copy(self, items: Sequence[MoveItem]) -> list[MoveItem]:
@@ -100,7 +98,7 @@ class BatchCopier:
         self, items: list[MoveItem], tiers: tuple[str, ...], avoided: frozenset[VolumeId]
     ) -> list[MoveItem]:
         targets = self._tools.targets
-        volumes, refusals = await targets.choose(tiers, avoided=avoided, fill_max=self._fill_max)
+        volumes, refusals = await targets.choose(tiers, avoided=avoided)
         placed: list[MoveItem] = []
         for volume_id in volumes:
             rest = items[len(placed) :]

@@ -71,14 +71,13 @@ class MoveTargets:
         return self._tiers.tiers.get(volume_id, "")
 
     async def choose(
-        self, tiers: Sequence[str], *, avoided: frozenset[VolumeId], fill_max: float
+        self, tiers: Sequence[str], *, avoided: frozenset[VolumeId]
     ) -> tuple[list[VolumeId], str]:
         """Volumes that may take records, the best first; and what keeps the others from it.
 
         Args:
             tiers: Where, the best first.
             avoided: Volumes that are out of the question.
-            fill_max: A volume whose file system is filled to that share takes nothing, 0 to 1.
         """
         refusals: list[str] = []
         rooms: list[VolumeRoom] = []
@@ -98,10 +97,6 @@ class MoveTargets:
             except HalError as error:
                 self._writes.park(volume_id, error)
                 refusals.append(f"volume {volume_id}: {error}")
-                continue
-            share = 1.0 - room.free_bytes / max(room.total_bytes, 1)
-            if share >= fill_max:
-                refusals.append(f"volume {volume_id}: filled to {share:.1%}, limit {fill_max:.1%}")
                 continue
             rooms.append(
                 VolumeRoom(

@@ -148,12 +148,11 @@ class Mover:
         self._suspension = ""
         self._tried = self._failed = 0
 
-    async def run_batch(self, orders: Sequence[MoveOrder], *, fill_max: float = 1.0) -> BatchReport:
+    async def run_batch(self, orders: Sequence[MoveOrder]) -> BatchReport:
         """Move pages; what came of each order, in their order.
 
         Args:
             orders: At most one run; one per page.
-            fill_max: A target whose file system is filled to this share takes no records, 0 to 1.
 
         Durability: pages that moved are at their new places for good.
 
@@ -168,23 +167,18 @@ class Mover:
         healed = [order.page_id for order in orders if order.entry.action is Action.HEAL]
         if healed:
             found = {**found, **await self._ledger.find_pages(healed, with_quarantined=True)}
-        return await self.run_found(
-            [(order, found.get(order.page_id)) for order in orders], fill_max=fill_max
-        )
+        return await self.run_found([(order, found.get(order.page_id)) for order in orders])
 
-    async def run_found(
-        self, moves: Sequence[tuple[MoveOrder, MovablePage | None]], *, fill_max: float = 1.0
-    ) -> BatchReport:
+    async def run_found(self, moves: Sequence[tuple[MoveOrder, MovablePage | None]]) -> BatchReport:
         """The same for pages that the ledger just told of, as who walks a volume has them.
 
         Args:
             moves: Orders with their pages, None for one that is gone. What was read a while ago
                 does no harm: its flip does not hold.
-            fill_max: See `run_batch`.
         """
         began = trio.current_time()
         plans, outcomes = self._plan(moves)
-        batch = MoveBatch(self._tools, fill_max=fill_max)
+        batch = MoveBatch(self._tools)
         keys = {_key(plan.movable) for plan in plans.values()}
         self._under_way |= keys
         try:
