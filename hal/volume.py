@@ -503,9 +503,11 @@ class Volume:
 
         Raises:
             MediumError: There is no such segment.
+            DeviceFailed: It is poisoned: it can be removed after the next start.
             DeviceError: It could not be removed.
         """
         segment = await self._table.load(segment_id)
+        self._check_not_poisoned(segment)
         assert not segment.unsettled, "a commit may still name what lies here"
         removed = step(segment.state, SegmentEvent.REMOVE)
         await self._device.remove_file(segment.name)
@@ -719,8 +721,9 @@ class Volume:
         for extent in extents:
             await self._device.punch(segment.name, extent.offset, extent.length_bytes)
             segment.writes_ended += 1
-            segment.unsettled.discard(extent.offset)
         await self._flush_segment(segment)
+        # Not before: a segment that counts as sealed may be removed, and this flush is its own.
+        segment.unsettled.difference_update(extent.offset for extent in extents)
 
     async def _withdraw(self, segment: KnownSegment, offsets: list[int]) -> None:
         """Leave appended records out of what will be written, so that none comes back."""

@@ -500,6 +500,43 @@ async def test_holes_of_a_poisoned_segment_are_made_and_never_called_durable() -
         await is_readable(volume, stored)
 
 
+async def test_a_segment_stays_while_holes_in_it_are_flushed() -> None:
+    device = FaultyDevice(make_device(), lambda _operation: None)
+    volume = await open_volume(device)
+    stored = await write_record(volume, 1)
+    segment_id = stored.extent.segment_id
+    await volume.seal_open_segments()
+    was_sealed: list[bool] = []
+
+    def look(operation: Operation) -> Fault | None:
+        if operation.kind is OperationKind.FLUSH:
+            was_sealed.append(volume.is_sealed(segment_id))
+        return None
+
+    device.replace_plan(look)
+    assert not await volume.punch([stored.extent])
+
+    assert was_sealed == [False]
+    assert volume.is_sealed(segment_id)
+
+
+async def test_a_poisoned_segment_is_not_removed() -> None:
+    device = FaultyDevice(make_device(), lambda _operation: None)
+    volume = await open_volume(device)
+    stored = await write_record(volume, 1)
+    await volume.flush([stored.extent.segment_id])
+    volume.settle([stored.extent])
+    await volume.seal_open_segments()
+    device.replace_plan(
+        lambda operation: Fault(error=FAILED) if operation.kind is OperationKind.FLUSH else None
+    )
+    assert await volume.punch([stored.extent])
+
+    with pytest.raises(DeviceFailed, match="poisoned"):
+        await volume.remove_segment(stored.extent.segment_id)
+    assert len(volume.list_segments()) == 1
+
+
 async def test_a_segment_goes_when_all_in_it_is_settled_or_punched() -> None:
     device = make_device()
     volume = await open_volume(device)
