@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from tiers.decisions import COPYING_ACTIONS
-from tiers.move_records import MovablePage, PageOwner
-from tiers.scrub_records import ScrubPlace
+from tiers.move_records import MovablePage, PageOwner, ResidentRow
+from tiers.scrub_records import ScrubPlace, place_behind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -109,6 +109,22 @@ class MemoryMoveLedger:
         """See `MoveLedger`."""
         places = {key: page.extent for key, page in self._pages.items()}
         return await self._list(places, volume_id, place, limit)
+
+    async def list_residents(
+        self, volume_id: VolumeId, *, place: ScrubPlace, limit: int
+    ) -> Sequence[ResidentRow]:
+        """See `MoveLedger`."""
+        found = await self.list_pages(volume_id, place=place, limit=limit)
+        return [
+            ResidentRow(
+                page_id=movable.page.page_id,
+                record_bytes=movable.page.extent.length_bytes,
+                written_us=movable.owner.written_us,
+                has_shadow=movable.shadow is not None,
+                behind=place_behind(movable.page.extent),
+            )
+            for movable in found
+        ]
 
     async def list_shadows(
         self, volume_id: VolumeId, *, place: ScrubPlace, limit: int

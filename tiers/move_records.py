@@ -8,7 +8,7 @@ volume, dropping a shadow and healing a bad copy differ in nothing but the place
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tiers.policy import RuleFacts
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hal.records import BodyId, Extent, VolumeId
     from tiers.decisions import Action
     from tiers.records import PageId, StoredPage
+    from tiers.scrub_records import ScrubPlace
 
 __all__ = ["MovablePage", "MoveEntry", "MoveOrder", "PageFlip", "PageMove", "PageOwner"]
 
@@ -63,6 +64,25 @@ class MovablePage:
     page: StoredPage
     shadow: Extent | None
     owner: PageOwner
+
+
+class ResidentRow(NamedTuple):
+    """A living page at its first place that is not in quarantine: what the fast tier keeps of it.
+
+    Of millions of them one after the other, which is why it is no more.
+
+    Attributes:
+        record_bytes: Of its record.
+        written_us: See `PageOwner`.
+        has_shadow: Whether it has a second place.
+        behind: The place behind its record.
+    """
+
+    page_id: PageId
+    record_bytes: int
+    written_us: int
+    has_shadow: bool
+    behind: ScrubPlace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from hal.records import BodyId, Extent, SegmentRef, VolumeId
-    from tiers.move_records import MovablePage, PageFlip, PageMove
+    from tiers.move_records import MovablePage, PageFlip, PageMove, ResidentRow
     from tiers.records import PageId, PagePlaces, StoredPage
     from tiers.scrub_records import (
         QuarantinedPage,
@@ -300,6 +300,12 @@ class MoveLedger(Protocol):
         self, volume_id: VolumeId, *, place: ScrubPlace, limit: int
     ) -> Sequence[MovablePage]:
         """Pages whose first place is on a volume, at `place` and behind it, by place."""
+        ...
+
+    async def list_residents(
+        self, volume_id: VolumeId, *, place: ScrubPlace, limit: int
+    ) -> Sequence[ResidentRow]:
+        """The same pages, with no more of each than a start asks about all of them."""
         ...
 
     async def list_shadows(

@@ -14,7 +14,7 @@ import trio
 from tiers.breaker import Breaker
 from tiers.decisions import Action
 from tiers.errors import LedgerUnavailable
-from tiers.scrub_records import FIRST_PLACE, place_behind
+from tiers.scrub_records import FIRST_PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -91,18 +91,28 @@ class Residency:
         for volume_id in self._gauges.volumes_of().get(self._fast_name, []):
             place = FIRST_PLACE
             while True:
+                began = trio.current_time()
                 try:
-                    found = await self._ledger.list_pages(volume_id, place=place, limit=LOAD_PAGES)
+                    found = await self._ledger.list_residents(
+                        volume_id, place=place, limit=LOAD_PAGES
+                    )
                 except LedgerUnavailable as error:
                     self._trouble = str(error)
                     await trio.sleep(RETRY_S)
                     continue
                 if not found:
                     break
-                place = place_behind(found[-1].page.extent)
-                for movable in found:
-                    if movable.page.page_id not in self._fast:
-                        self.adopt(movable)
+                place = found[-1].behind
+                for row in found:
+                    if row.page_id not in self._fast:
+                        self._add(
+                            row.page_id,
+                            row.record_bytes,
+                            written_us=row.written_us,
+                            has_shadow=row.has_shadow,
+                        )
+                # Requests ask the same catalog in the same interpreter.
+                await trio.sleep(trio.current_time() - began)
         if not self.is_loaded:
             least_bytes = max(self._fast.total_bytes // BREAKER_SHARE, 1)
             self.breaker = Breaker(half_life_s=DAY_S, least_bytes=least_bytes)
@@ -181,12 +191,10 @@ class Residency:
         page = movable.page
         is_fast = self._is_fast(page.extent.volume_id)
         if is_fast and page.page_id not in self._fast:
-            written_us = movable.owner.written_us
-            self._fast.add(
+            self._add(
                 page.page_id,
                 page.extent.length_bytes,
-                arrived_at=None,
-                written_at=written_us / 1e6 if written_us else None,
+                written_us=movable.owner.written_us,
                 has_shadow=movable.shadow is not None,
             )
             return
@@ -196,6 +204,17 @@ class Residency:
             is_fast=is_fast,
             has_shadow=movable.shadow is not None,
             is_promotion=False,
+        )
+
+    def _add(
+        self, page_id: PageId, record_bytes: int, *, written_us: int, has_shadow: bool
+    ) -> None:
+        self._fast.add(
+            page_id,
+            record_bytes,
+            arrived_at=None,
+            written_at=written_us / 1e6 if written_us else None,
+            has_shadow=has_shadow,
         )
 
     def _place(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from appliance.catalog.engine import Catalog
     from hal.records import BodyId, VolumeId
-    from tiers.move_records import MovablePage, PageFlip, PageMove
+    from tiers.move_records import MovablePage, PageFlip, PageMove, ResidentRow
     from tiers.records import PageId
     from tiers.scrub_records import ScrubPlace
 
@@ -42,6 +42,14 @@ class SqlMoveLedger:
         """See `MoveLedger`."""
         return await self._catalog.read(
             partial(moves.list_pages, volume_id=volume_id, place=place, limit=limit)
+        )
+
+    async def list_residents(
+        self, volume_id: VolumeId, *, place: ScrubPlace, limit: int
+    ) -> Sequence[ResidentRow]:
+        """See `MoveLedger`."""
+        return await self._catalog.read(
+            partial(moves.list_residents, volume_id=volume_id, place=place, limit=limit)
         )
 
     async def list_shadows(

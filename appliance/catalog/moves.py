@@ -30,6 +30,7 @@ from sqlalchemy import (
     insert,
     select,
     tuple_,
+    union_all,
     update,
 )
 
@@ -38,8 +39,9 @@ from appliance.catalog.page_owners import IDS_PER_STATEMENT, find_owners
 from appliance.catalog.reclaim import add_dead_extents
 from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tiers.decisions import COPYING_ACTIONS, Action
-from tiers.move_records import MovablePage, MoveEntry, PageMove
-from tiers.records import PageId, StoredPage
+from tiers.move_records import MovablePage, MoveEntry, PageMove, ResidentRow
+from tiers.records import PageId, StoredPage, make_page_id
+from tiers.scrub_records import ScrubPlace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
     from sqlalchemy import BindParameter, Connection, Select
 
     from tiers.move_records import PageFlip
-    from tiers.scrub_records import ScrubPlace
 
 __all__ = [
     "FLIP_ORDER",
@@ -65,8 +66,12 @@ FLIP_ORDER = 2**63 - 1
 _b = tables.bodies.c
 _m = tables.page_moves.c
 _p = tables.pages.c
+_pa = tables.parts.c
+_pb = tables.part_bodies.c
 _q = tables.quarantined_pages.c
 _s = tables.page_shadows.c
+_v = tables.versions.c
+_vb = tables.version_bodies.c
 
 _COLUMNS = (
     _p.body_id,
@@ -111,6 +116,46 @@ _LIST_PAGES = (
     _SOUND.where(
         _p.volume_id == bindparam("volume"),
         # As a row, which both databases look up in the index; written out with OR they would not.
+        tuple_(_p.segment_id, _p.segment_offset) >= tuple_(*_PLACE),
+    )
+    .order_by(_p.segment_id, _p.segment_offset)
+    .limit(_ROW_LIMIT)
+)
+_named = union_all(
+    select(_v.sequence).where(_v.body_id == _p.body_id).correlate(tables.pages),
+    select(_vb.sequence).where(_vb.body_id == _p.body_id).correlate(tables.pages),
+).subquery("named")
+_FIRST_VERSION = select(func.min(_named.c.sequence)).scalar_subquery()
+_OF_VERSION = select(_v.modified_us).where(_v.sequence == _FIRST_VERSION).scalar_subquery()
+_OF_PART = (
+    select(_pa.modified_us)
+    .select_from(
+        tables.part_bodies.join(
+            tables.parts,
+            and_(_pa.upload_number == _pb.upload_number, _pa.part_number == _pb.part_number),
+        )
+    )
+    .where(_pb.body_id == _p.body_id)
+    .order_by(_pb.upload_number, _pb.part_number, _pb.ordinal)
+    .limit(1)
+    .correlate(tables.pages)
+    .scalar_subquery()
+)
+_LIST_RESIDENTS = (
+    select(
+        _p.body_id,
+        _p.page_index,
+        _p.record_bytes,
+        func.coalesce(_OF_VERSION, _OF_PART, 0),
+        _s.body_id.is_not(None),
+        _p.segment_id,
+        _p.segment_offset,
+    )
+    .select_from(_WITH_SHADOWS.outerjoin(tables.quarantined_pages, _AT_ITS_PLACE))
+    .where(
+        _LIVING,
+        _q.body_id.is_(None),
+        _p.volume_id == bindparam("volume"),
         tuple_(_p.segment_id, _p.segment_offset) >= tuple_(*_PLACE),
     )
     .order_by(_p.segment_id, _p.segment_offset)
@@ -206,6 +251,34 @@ def list_pages(
 ) -> list[MovablePage]:
     """Pages whose first place is on a volume, at `place` and behind it, by place."""
     return _list(connection, _LIST_PAGES, volume_id, place, limit)
+
+
+def list_residents(
+    connection: Connection, *, volume_id: VolumeId, place: ScrubPlace, limit: int
+) -> list[ResidentRow]:
+    """The same, with no more of each than a start asks about all of them, by one statement.
+
+    What it says of when a page was written is what `page_owners` says.
+    """
+    found = connection.execute(
+        _LIST_RESIDENTS,
+        {
+            "volume": volume_id,
+            "segment": place.segment_id,
+            "first_offset": place.offset,
+            "row_limit": limit,
+        },
+    )
+    return [
+        ResidentRow(
+            make_page_id(BodyId(body_id), index),
+            record_bytes,
+            written_us,
+            bool(has_shadow),
+            ScrubPlace(segment_id, offset + record_bytes),
+        )
+        for body_id, index, record_bytes, written_us, has_shadow, segment_id, offset in found.all()
+    ]
 
 
 def list_shadows(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.catalog import versions
+from appliance.catalog.moves import list_residents
 from appliance.catalog.page_owners import IDS_PER_STATEMENT, find_owners
 from appliance.catalog.records import (
     BodySlice,
@@ -20,6 +21,8 @@ from hal.records import BodyId
 from tests.contract.catalog_desk import CatalogContract
 from tests.contract.catalog_uploads import KEY, complete, create, put_part
 from tiers.move_records import PageOwner
+from tiers.records import make_page_id
+from tiers.scrub_records import FIRST_PLACE
 
 if TYPE_CHECKING:
     from appliance.catalog.records import Bucket, VersionRecord
@@ -55,7 +58,25 @@ class OwnerContract(CatalogContract):
 
     async def owner_of(self, desk: CatalogDesk, body_id: BodyId | None) -> PageOwner | None:
         assert body_id is not None
-        return (await desk.read(find_owners, body_ids=[body_id])).get(body_id)
+        owner = (await desk.read(find_owners, body_ids=[body_id])).get(body_id)
+        await self.assert_start_says_the_same(desk, body_id, owner)
+        return owner
+
+    async def assert_start_says_the_same(
+        self, desk: CatalogDesk, body_id: BodyId, owner: PageOwner | None
+    ) -> None:
+        """What is read of all pages at once, of a body of one page."""
+        volume_ids = {page.extent.volume_id for page in desk.make_body().pages}
+        rows = {
+            row.page_id: row
+            for volume_id in volume_ids
+            for row in await desk.read(
+                list_residents, volume_id=volume_id, place=FIRST_PLACE, limit=1_000
+            )
+        }
+        found = rows.get(make_page_id(body_id, 0))
+        known_us = 0 if owner is None else owner.written_us  # of the dead, 0 as well
+        assert (0 if found is None else found.written_us) == known_us
 
     async def test_a_body_is_its_objects(self, desk: CatalogDesk, bucket: Bucket) -> None:
         body = desk.make_body(30)

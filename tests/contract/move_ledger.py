@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hal.records import BodyId, Extent, SegmentId, VolumeId
 from tiers.decisions import Action
-from tiers.move_records import MovablePage, MoveEntry, PageFlip, PageMove
+from tiers.move_records import MovablePage, MoveEntry, PageFlip, PageMove, ResidentRow
 from tiers.records import PageId
 from tiers.scrub_records import FIRST_PLACE, place_behind
 
@@ -252,6 +252,19 @@ class MoveLedgerContract:
         shadows = await ledger.list_shadows(SLOW, place=FIRST_PLACE, limit=9)
         last = await ledger.list_shadows(SLOW, place=place_behind(place(0)), limit=9)
 
+        rows = await ledger.list_residents(FAST, place=FIRST_PLACE, limit=2)
+        rows = [*rows, *await ledger.list_residents(FAST, place=rows[-1].behind, limit=9)]
+        assert rows == [
+            ResidentRow(
+                page_id=movable.page.page_id,
+                record_bytes=movable.page.extent.length_bytes,
+                written_us=movable.owner.written_us,
+                has_shadow=movable.shadow is not None,
+                behind=place_behind(movable.page.extent),
+            )
+            for movable in [*first, *rest]
+        ]
+        assert [row.has_shadow for row in rows].count(True) == len(shadowed)
         walked = [movable.page.page_id for movable in [*first, *rest]]
         assert walked == [page.page_id for page in pages if page is not pages[1]]
         assert [movable.page.page_id for movable in shadows] == [page.page_id for page in shadowed]

@@ -80,19 +80,24 @@ def fill(connection: Connection, *, values: Mapping[str, int]) -> None:
 
 def measure_moves(connection: Connection) -> list[float]:
     """Seconds of what a mover asks."""
+    middle = ScrubPlace(SegmentId(16_777_716), 0)
 
     def find() -> None:
         wanted = [PageId(BODY_BASE + 997 * number) for number in range(1, 1001)]
         assert len(moves.find_pages(connection, page_ids=wanted)) == 1000
 
     def walk() -> None:
-        middle = ScrubPlace(SegmentId(16_777_716), 0)
         found = moves.list_pages(connection, volume_id=VolumeId(2), place=middle, limit=1000)
+        assert len(found) == 1000
+
+    def walk_residents() -> None:
+        found = moves.list_residents(connection, volume_id=VolumeId(2), place=middle, limit=1000)
         assert len(found) == 1000
 
     return [
         timed("find 1,000 pages that may move", find),
         timed("list 1,000 pages of a volume, with owners", walk),
+        timed("list 1,000 pages of a volume, as a start does", walk_residents),
     ]
 
 
