@@ -138,6 +138,7 @@ class Duties:
             tier_order=TIER_ORDER,
             lots=random.Random(),  # noqa: S311  # rounds heat
             on_suspect=scrubber.suspect,
+            is_busy=self._is_busy,
         )
         reclaimer = make_reclaimer(
             core, grace_s=settings.reclaim.grace_s, on_freed=tiering.migrator.note_freed

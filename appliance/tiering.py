@@ -127,6 +127,7 @@ class Tiering:
         policies: PolicyStore,
         tier_order: Sequence[str],
         on_suspect: Callable[[StoredPage], None],
+        is_busy: Callable[[], bool],
     ) -> None:
         self._store = policies
         self._seen: tuple[ActivePolicy, Policies] | None = None
@@ -157,6 +158,7 @@ class Tiering:
                 fast=fast,
                 heat_time=heat_time,
                 lots=lots,
+                is_busy=is_busy,
             ),
             policies=self._policies,
             tier_order=tier_order,
@@ -185,6 +187,7 @@ class Tiering:
         tier_order: Sequence[str],
         lots: Lots,
         on_suspect: Callable[[StoredPage], None],
+        is_busy: Callable[[], bool],
     ) -> Tiering:
         """Put it together, with the heat that earlier starts kept.
 
@@ -195,6 +198,7 @@ class Tiering:
             tier_order: Tier names, fastest first.
             lots: For the rounding of heat.
             on_suspect: Told of bad records; must not block or raise.
+            is_busy: Whether requests come now.
         """
         assert settings.directory is not None, "settled by the settings"
         files = HeatFiles(settings.directory, clock=core.clock, on_event=_log_heat)
@@ -226,6 +230,7 @@ class Tiering:
             policies=policies,
             tier_order=tier_order,
             on_suspect=on_suspect,
+            is_busy=is_busy,
         )
 
     @property

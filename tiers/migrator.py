@@ -85,6 +85,7 @@ class MigratorParts:
         fast: Pages of the fast tier, empty at first.
         heat_time: Heat's clock.
         lots: For the rounding of heat.
+        is_busy: Whether requests come now, which the look over all pages makes way for.
     """
 
     store: PageStore
@@ -95,6 +96,7 @@ class MigratorParts:
     fast: FastTier
     heat_time: HeatTime
     lots: Lots
+    is_busy: Callable[[], bool] = lambda: False
 
 
 class Migrator:
@@ -132,7 +134,12 @@ class Migrator:
         self._slow_name = slower[0] if slower else self._fast_name
         self.gauges = TierGauges(store, fast, tier_order=tier_order)
         self.residency = Residency(
-            fast, ledger, gauges=self.gauges, fast_tier=self._fast_name, now_s=now_s
+            fast,
+            ledger,
+            gauges=self.gauges,
+            fast_tier=self._fast_name,
+            now_s=now_s,
+            is_busy=parts.is_busy,
         )
         self.work = MoveWork(
             mover,

@@ -31,6 +31,7 @@ __all__ = ["Residency"]
 
 DAY_S = 86_400.0
 LOAD_PAGES = 1000  # of one read: a few milliseconds of the catalog's and of this loop's time
+LOAD_RESTS = 4.0  # times as long as a read took, while requests come
 RETRY_S = 1.0
 BREAKER_SHARE = 100  # of the tier: a hundredth is promoted before the breaker judges
 
@@ -44,6 +45,7 @@ class Residency:
         gauges: Which volume is of which tier; what moves wrote is noted there.
         fast_tier: The fast tier's name.
         now_s: Seconds since 1970.
+        is_busy: Whether requests come now.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Residency:
         gauges: TierGauges,
         fast_tier: str,
         now_s: Callable[[], float],
+        is_busy: Callable[[], bool],
     ) -> None:
+        self._is_busy = is_busy
         self._fast = fast
         self._ledger = ledger
         self._gauges = gauges
@@ -111,8 +115,9 @@ class Residency:
                             written_us=row.written_us,
                             has_shadow=row.has_shadow,
                         )
-                # Requests ask the same catalog in the same interpreter.
-                await trio.sleep(trio.current_time() - began)
+                if self._is_busy():
+                    # They want the same catalog and the same interpreter.
+                    await trio.sleep(LOAD_RESTS * (trio.current_time() - began))
         if not self.is_loaded:
             least_bytes = max(self._fast.total_bytes // BREAKER_SHARE, 1)
             self.breaker = Breaker(half_life_s=DAY_S, least_bytes=least_bytes)
