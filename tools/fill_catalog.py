@@ -68,7 +68,7 @@ def _insert(database: sqlite3.Connection, *, bucket_id: int, tenant_id: int, cou
         "SELECT max(?, coalesce(max(body_id), 0)) FROM bodies", (FIRST_BODY_ID,)
     ).fetchone()
     numbers = sorted(range(count), key=object_key)  # in key order: the tree grows at its end
-    now_us = time.time_ns() // 1000
+    now_us = time.time_ns() // 1_000 - 1_000 * count  # as if a thousand had come in each second
     database.executemany(
         "INSERT INTO bodies (body_id, tenant_id, size_bytes, reference_count, died_us)"
         " VALUES (?, ?, ?, 1, NULL)",
@@ -86,7 +86,7 @@ def _insert(database: sqlite3.Connection, *, bucket_id: int, tenant_id: int, cou
         (
             (
                 *(bucket_id, object_key(number), sequence + index + 1),
-                *(OBJECT_BYTES, EMPTY_ETAG, now_us, body_id + index + 1),
+                *(OBJECT_BYTES, EMPTY_ETAG, now_us + 1_000 * index, body_id + index + 1),
             )
             for index, number in enumerate(numbers)
         ),
