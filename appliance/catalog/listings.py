@@ -94,7 +94,7 @@ def list_current(
     if end is not None:
         values["end_key"] = end
     found = connection.execute(_CURRENT_RANGES[is_inclusive, end is not None], values)
-    return [decode_version(row) for row in found]
+    return [decode_version(row) for row in found.all()]
 
 
 def list_versions(
@@ -116,14 +116,14 @@ def list_versions(
     values: dict[str, object] = {"bucket": bucket_id, "start": start, "row_limit": limit}
     if start_sequence is not None:
         older = connection.execute(_OLDER_OF_KEY, {**values, "before": start_sequence})
-        found = [decode_version(row) for row in older]
+        found = [decode_version(row) for row in older.all()]
         is_inclusive = False
         values["row_limit"] = limit - len(found)
     if end is not None:
         values["end_key"] = end
     if len(found) < limit:
         rest = connection.execute(_VERSION_RANGES[is_inclusive, end is not None], values)
-        found.extend(decode_version(row) for row in rest)
+        found.extend(decode_version(row) for row in rest.all())
     return found
 
 
@@ -153,4 +153,4 @@ def list_uploads(
     if end is not None:
         statement = statement.where(_u.key < _TO)
         values["end_key"] = end
-    return [decode_upload(row) for row in connection.execute(statement, values)]
+    return [decode_upload(row) for row in connection.execute(statement, values).all()]

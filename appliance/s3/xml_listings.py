@@ -19,6 +19,7 @@ from appliance.s3.xml_writer import (
     Owner,
     document,
     element,
+    escape_text,
     format_etag,
     key_element,
     optional_element,
@@ -294,16 +295,20 @@ class _KeyWriter:
 
 
 def _object_element(entry: ListedObject, keys: _KeyWriter) -> Markup:
-    return element(
-        "Contents",
-        keys.write("Key", entry.key),
-        text_element("LastModified", iso8601_ms(entry.modified_us)),
-        text_element("ETag", format_etag(entry.etag)),
-        optional_element("ChecksumAlgorithm", entry.checksum_algorithm),
-        optional_element("ChecksumType", entry.checksum_type),
-        text_element("Size", entry.size_bytes),
-        owner_element("Owner", entry.owner),
-        text_element("StorageClass", entry.storage_class),
+    # Written out, for a page has a thousand of them: element by element takes twice as long.
+    checksum = owner = Markup("")
+    if entry.checksum_algorithm is not None:
+        checksum = text_element("ChecksumAlgorithm", entry.checksum_algorithm)
+    if entry.checksum_type is not None:
+        checksum = Markup(checksum + text_element("ChecksumType", entry.checksum_type))
+    if entry.owner is not None:
+        owner = owner_element("Owner", entry.owner)
+    return Markup(
+        f"<Contents>{keys.write('Key', entry.key)}"
+        f"<LastModified>{iso8601_ms(entry.modified_us)}</LastModified>"
+        f"<ETag>{escape_text(format_etag(entry.etag))}</ETag>{checksum}"
+        f"<Size>{entry.size_bytes}</Size>{owner}"
+        f"<StorageClass>{escape_text(entry.storage_class)}</StorageClass></Contents>"
     )
 
 
