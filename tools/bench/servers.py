@@ -259,6 +259,9 @@ class OurServer:
     def discard(self) -> None:
         """See `MeasuredServer`."""
         if self._process is not None:
+            if self._workers.count > 1 and self._process.is_running:
+                # In order: of workers that nobody waited for the CPU time is nobody's.
+                self._process.stop()
             self._process.discard()
             self._process = None
         shutil.rmtree(self.directory, ignore_errors=True)
