@@ -95,6 +95,11 @@ STOP_S_MAX = 30.0  # beyond the grace of requests in flight: sealing, closing, t
 EXIT_RECOVER = 70  # as after a failed commit, see appliance.cli.errors
 WORKER_GAUGES = ("epoch", "has_duties", "workers", "clock_skew_s")
 COPY_GAUGES = ("copies", "last_made_s", "failing")
+GC_THRESHOLDS = (10_000, 10, 100)
+"""Young objects, collections of those, and of the middle-aged ones, that bring on the next kind.
+
+The young are looked at every 10,000, which takes half a millisecond, and die there, cycles and all;
+everything is only once ten million more were made than died. Source: Python's `gc.set_threshold`."""
 PART_BYTES_MIN = 5 * 1024 * 1024  # S3 UploadPart: every part but the last
 
 _log = structlog.get_logger("runtime")
@@ -332,6 +337,9 @@ class Appliance:
         # What a start has made stays: a full collection need not walk it again and again, which
         # held the event loop up for 58 and 81 ms where it was seen.
         gc.freeze()
+        # Nor what it has made since, which is much where thousands are connected: by Python's own
+        # measure PUTs had it walked every second or two, and waited 50 ms and more for that.
+        gc.set_threshold(*GC_THRESHOLDS)
         self._is_ready = True
         on_ready("ready " + " ".join(f"{name}={where}" for name, where in listeners.items()))
 
