@@ -98,8 +98,11 @@ COPY_GAUGES = ("copies", "last_made_s", "failing")
 GC_THRESHOLDS = (10_000, 10, 100)
 """Young objects, collections of those, and of the middle-aged ones, that bring on the next kind.
 
-The young are looked at every 10,000, which takes half a millisecond, and die there, cycles and all;
-everything is only once ten million more were made than died. Source: Python's `gc.set_threshold`."""
+The young are looked at every 10,000, which takes half a millisecond, and die there, cycles and all.
+Everything is looked at only once ten million more were made than died.
+
+Source: Python's documentation of `gc.set_threshold`.
+"""
 PART_BYTES_MIN = 5 * 1024 * 1024  # S3 UploadPart: every part but the last
 
 _log = structlog.get_logger("runtime")
