@@ -95,11 +95,12 @@ STOP_S_MAX = 30.0  # beyond the grace of requests in flight: sealing, closing, t
 EXIT_RECOVER = 70  # as after a failed commit, see appliance.cli.errors
 WORKER_GAUGES = ("epoch", "has_duties", "workers", "clock_skew_s")
 COPY_GAUGES = ("copies", "last_made_s", "failing")
-GC_THRESHOLDS = (10_000, 10, 100)
+GC_THRESHOLDS = (10_000, 10, 10)
 """Young objects, collections of those, and of the middle-aged ones, that bring on the next kind.
 
 The young are looked at every 10,000, which takes half a millisecond, and die there, cycles and all.
-Everything is looked at only once ten million more were made than died.
+Everything is looked at once a million more were made than died, which bounds what connections that
+lasted long leave behind in cycles.
 
 Source: Python's documentation of `gc.set_threshold`.
 """

@@ -100,11 +100,9 @@ _AT_ITS_PLACE = and_(
     _q.segment_offset == _p.segment_offset,
 )
 _MOVABLE = select(*_COLUMNS).select_from(_WITH_SHADOWS).where(_LIVING)
-_SOUND = (
-    select(*_COLUMNS)
-    .select_from(_WITH_SHADOWS.outerjoin(tables.quarantined_pages, _AT_ITS_PLACE))
-    .where(_LIVING, _q.body_id.is_(None))
-)
+_WITH_QUARANTINE = _WITH_SHADOWS.outerjoin(tables.quarantined_pages, _AT_ITS_PLACE)
+_IS_SOUND = and_(_LIVING, _q.body_id.is_(None))
+_SOUND = select(*_COLUMNS).select_from(_WITH_QUARANTINE).where(_IS_SOUND)
 _KEYS: BindParameter[object] = bindparam("page_keys", expanding=True)
 _BODIES = bindparam("page_bodies", expanding=True, type_=BigInteger)
 # SQLite looks a list of rows up in an index only beside a list of the first column.
@@ -151,10 +149,9 @@ _LIST_RESIDENTS = (
         _p.segment_id,
         _p.segment_offset,
     )
-    .select_from(_WITH_SHADOWS.outerjoin(tables.quarantined_pages, _AT_ITS_PLACE))
+    .select_from(_WITH_QUARANTINE)
     .where(
-        _LIVING,
-        _q.body_id.is_(None),
+        _IS_SOUND,
         _p.volume_id == bindparam("volume"),
         tuple_(_p.segment_id, _p.segment_offset) >= tuple_(*_PLACE),
     )
@@ -260,15 +257,7 @@ def list_residents(
 
     What it says of when a page was written is what `page_owners` says.
     """
-    found = connection.execute(
-        _LIST_RESIDENTS,
-        {
-            "volume": volume_id,
-            "segment": place.segment_id,
-            "first_offset": place.offset,
-            "row_limit": limit,
-        },
-    )
+    found = connection.execute(_LIST_RESIDENTS, _name_place(volume_id, place, limit))
     return [
         ResidentRow(
             make_page_id(BodyId(body_id), index),
@@ -433,16 +422,18 @@ def _list(
     place: ScrubPlace,
     limit: int,
 ) -> list[MovablePage]:
-    found = connection.execute(
-        statement,
-        {
-            "volume": volume_id,
-            "segment": place.segment_id,
-            "first_offset": place.offset,
-            "row_limit": limit,
-        },
-    )
+    found = connection.execute(statement, _name_place(volume_id, place, limit))
     return _own(connection, found.all())
+
+
+def _name_place(volume_id: VolumeId, place: ScrubPlace, limit: int) -> dict[str, int]:
+    """The parameters of a walk over a volume."""
+    return {
+        "volume": volume_id,
+        "segment": place.segment_id,
+        "first_offset": place.offset,
+        "row_limit": limit,
+    }
 
 
 def _own(connection: Connection, rows: Iterable[Sequence[object]]) -> list[MovablePage]:

@@ -146,7 +146,7 @@ class PostgresPoints:
     async def find_facts(self, query: ObjectQuery) -> ObjectFacts | None:
         """The facts of a query, or None where a unit in a thread has to find them.
 
-        Cancellation: at once.
+        Cancellation: at once, but for a connection that is being made.
         """
         facts = None
         if query.version_id is None:

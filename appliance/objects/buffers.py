@@ -42,8 +42,8 @@ class RequestBuffers:
     async def acquire(self, size_bytes: int) -> AlignedBuffer:
         """A buffer of at least `size_bytes`; the caller releases it.
 
-        Who waits here holds at most one other buffer, which is being written or sent and comes back
-        by itself: so no two requests wait for each other.
+        Who waits here holds only buffers that are being written or sent and come back by
+        themselves: so no two requests wait for each other.
 
         Raises:
             S3Error: `SlowDown` where none came free in time.

@@ -278,7 +278,7 @@ class _Transfer:
 
     async def _write_full_page(self) -> None:
         """Hand the full buffer to a task, once those before it have come far enough."""
-        while self._pages_behind and self._pages_behind >= self._pages_behind_max():
+        while self._pages_behind >= self._pages_behind_max():
             await self._page_ended.wait()
         nursery, lane, buffer = self._nursery, self._lane, self._buffer
         self._buffer = None
