@@ -90,12 +90,15 @@ $(VENV)/.dev: $(BIN)/python requirements-dev.lock pyproject.toml
 
 # Crash proofs beyond the short forms in `make test`. COUNT is cycles or cases, SEED repeats a run.
 PROOF = $(BIN)/python -m tools.crash_proofs $@ $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
-.PHONY: kill-loop kill-workers power-cut crash-images syscall-faults full-disk slow-disk bit-flips
+.PHONY: kill-loop kill-workers kill-workers-postgres power-cut crash-images syscall-faults full-disk slow-disk bit-flips
 
 kill-loop: $(VENV)/.dev ## kill -9 under eight clients, then every acknowledged object is read (COUNT=1000)
 	@$(PROOF)
 
-kill-workers: $(VENV)/.dev ## the same on two workers and PostgreSQL (COUNT=500)
+kill-workers: $(VENV)/.dev ## the same on two workers (COUNT=500)
+	@$(PROOF)
+
+kill-workers-postgres: $(VENV)/.dev ## the same on two workers and PostgreSQL (COUNT=500)
 	@$(PROOF)
 
 power-cut: $(VENV)/.dev ## the same with power cuts of ext4 and XFS; needs root (COUNT=500)

@@ -53,7 +53,7 @@ async def refuse_unsound(settings: Settings) -> None:
     """Return where a start may go on; nothing is written.
 
     Raises:
-        CatalogBusy: A server is running (SQLite).
+        CatalogBusy: A server is running (SQLite), and it is not to be one of several.
         CatalogUnavailable: There is no catalog, or it cannot be read or written.
         CatalogDamaged: It is damaged, or no catalog of ours.
         SchemaMismatch: Its schema is another program's.
@@ -63,7 +63,8 @@ async def refuse_unsound(settings: Settings) -> None:
     url = parse_url(settings.catalog.url)
     path = database_path(url) if is_sqlite(url) else None
     with explain_unusable(path):
-        view = await CatalogView.open(settings.catalog.url, may_be_shared=True)
+        may_be_shared = path is None or settings.appliance.workers > 1
+        view = await CatalogView.open(settings.catalog.url, may_be_shared=may_be_shared)
         try:
             await _look_at_catalog(view, None if path is None else trio.Path(path))
             identity = await view.read(load_identity)
@@ -116,7 +117,7 @@ async def check_tables(view: CatalogView, path: Path | None) -> None:
 
 async def _look_at_catalog(view: CatalogView, path: trio.Path | None) -> None:
     await check_tables(view, None if path is None else Path(path))
-    if path is None:
+    if path is None or view.is_live:  # those who have it open looked at it
         return
     is_small = (await path.stat()).st_size <= CHECKED_BYTES_MAX
     if is_small or not await view.read(was_closed_cleanly):

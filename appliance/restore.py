@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from appliance.catalog.audit import append_audit
-from appliance.catalog.connections import database_path, hold_database, is_sqlite, parse_url
+from appliance.catalog.connections import database_path, is_sqlite, parse_url
+from appliance.catalog.database_lock import hold_database
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogDamaged, SchemaMismatch
 from appliance.catalog.schema import NO_SCHEMA, upgrade

@@ -137,7 +137,8 @@ class Appliance:
     ) -> None:
         self._settings = settings
         self._place = place or WorkerPlace()
-        self._is_shared = not is_sqlite(parse_url(settings.catalog.url))
+        is_file = is_sqlite(parse_url(settings.catalog.url))
+        self._is_shared = not is_file or self._place.workers > 1
         self._clock = clock
         self._metrics = Metrics()
         self._buffers = RequestBuffers(settings.memory.buffer_bytes)
@@ -164,6 +165,7 @@ class Appliance:
                 flusher=self._flush,
                 readers=self._settings.catalog.readers,
                 is_checked=True,  # by `refuse_unsound`
+                place=self._place.slot if self._place.workers > 1 else None,
             )
             resources.push_async_callback(catalog.aclose)
             identity = self._identity = await catalog.read(load_identity)

@@ -73,11 +73,6 @@ def _iter_metrics(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
 
 def _iter_catalog(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     url = settings.catalog.url
-    if url.startswith("sqlite:") and settings.appliance.workers > 1:
-        yield (
-            ("appliance", "workers"),
-            "more than one server process needs PostgreSQL: SQLite is for one",
-        )
     if url.startswith("sqlite:") and "?" in url:
         # In a URL a question mark begins the driver's options: the path would be cut there.
         yield ("catalog", "url"), "the path must not contain a question mark"

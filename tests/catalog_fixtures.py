@@ -229,10 +229,18 @@ class CatalogDesk:
 
 
 @asynccontextmanager
-async def open_desk(url: str, *, checks: bool = True) -> AsyncIterator[CatalogDesk]:
-    """A desk at the catalog; at the end the catalog must agree with itself."""
+async def open_desk(
+    url: str, *, checks: bool = True, place: int | None = None
+) -> AsyncIterator[CatalogDesk]:
+    """A desk at the catalog; at the end the catalog must agree with itself.
+
+    Args:
+        url: The catalog.
+        checks: Whether it must.
+        place: Of this desk among several; none needs one on PostgreSQL.
+    """
     flusher = FakeFlusher()
-    catalog = await Catalog.open(url, flusher=flusher, readers=2)
+    catalog = await Catalog.open(url, flusher=flusher, readers=2, place=place)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(catalog.run)

@@ -56,8 +56,13 @@ def kill_loop(directory: Path, count: int, seed: int) -> None:
 
 
 def kill_workers(directory: Path, count: int, seed: int) -> None:
-    """The same on two workers and PostgreSQL; half of the kills come to one of them first."""
+    """The same on two workers; half of the kills come to one of them first."""
     run_kill_loop(directory, count=count, seed=seed, say=say, workers=2)
+
+
+def kill_workers_postgres(directory: Path, count: int, seed: int) -> None:
+    """The same on two workers and PostgreSQL."""
+    run_kill_loop(directory, count=count, seed=seed, say=say, workers=2, on_postgres=True)
 
 
 def power_cut(directory: Path, count: int, seed: int) -> None:
@@ -139,6 +144,7 @@ def full_disk(directory: Path, count: int, seed: int) -> None:
 PROOFS: dict[str, Callable[[Path, int, int], None]] = {
     "kill-loop": kill_loop,
     "kill-workers": kill_workers,
+    "kill-workers-postgres": kill_workers_postgres,
     "power-cut": power_cut,
     "syscall-faults": syscall_faults,
     "full-disk": full_disk,
@@ -148,6 +154,7 @@ PROOFS: dict[str, Callable[[Path, int, int], None]] = {
 COUNTS = {
     "kill-loop": 1_000,
     "kill-workers": 500,
+    "kill-workers-postgres": 500,
     "power-cut": 500,
     "crash-images": 10_000,
     "syscall-faults": len(LONG_TABLE),

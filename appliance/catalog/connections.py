@@ -2,17 +2,15 @@
 
 SQLite has the WAL-reset bug before 3.51.3: two connections that write or checkpoint at the same
 moment may damage the file. So **one** connection writes and checkpoints; all others are
-`query_only` with `wal_autocheckpoint=0`, and a second process is refused by a lock. What durability
-rests on is read back from each connection, never assumed.
+`query_only` with `wal_autocheckpoint=0`. A second process is refused by a lock
+(`appliance.catalog.database_lock`), unless all of them came to share the catalog, and then their
+writing connections take turns (`appliance.catalog.write_turns`). What durability rests on is read
+back from each connection, never assumed.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
-import stat
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -20,17 +18,17 @@ from urllib.parse import quote
 from sqlalchemy import create_engine, event, make_url
 from sqlalchemy.pool import QueuePool
 
-from appliance.catalog.errors import CatalogBusy, CatalogDamaged, CatalogUnavailable
+from appliance.catalog.errors import CatalogDamaged, CatalogUnavailable
+from appliance.catalog.write_turns import take_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import URL, Engine, PoolProxiedConnection
+
+    from appliance.catalog.write_turns import WriteTurn
 
 __all__ = [
     "SERVER_APPLICATION",
     "database_path",
-    "hold_database",
     "is_sqlite",
     "make_reader_engine",
     "make_view_engine",
@@ -39,7 +37,7 @@ __all__ = [
     "parse_url",
 ]
 
-# One process, one writer: a lock that is held for longer than this is a fault, not contention.
+# One writer at a time: a lock that is held for longer than this is a fault, not contention.
 _BUSY_TIMEOUT_MS = 10_000
 # A batch of workers may have to wait for others' batches; a minute means that one of them hangs.
 _POSTGRES_LOCK_TIMEOUT_MS = 60_000
@@ -54,7 +52,6 @@ _READER_CACHE_KIB = 16 * 1024
 _POINT_CACHE_KIB = 32 * 1024
 
 _SYNCHRONOUS_FULL = 2
-_FILE_MODE = 0o600  # sealed secrets and names of tenants: for its owner alone
 SERVER_APPLICATION = "thermocline"
 """How every connection of a server calls itself to PostgreSQL."""
 INSPECTOR_APPLICATION = "thermocline-view"
@@ -137,67 +134,21 @@ def database_path(url: URL) -> Path:
     return Path(url.database)
 
 
-@contextmanager
-def hold_database(url: URL, *, read_only: bool = False) -> Iterator[None]:
-    """Keep every other process out of a SQLite catalog; PostgreSQL is meant to be shared.
+def make_writer_engine(url: URL, *, turn: WriteTurn | None = None) -> Engine:
+    """An engine of one connection, the one that writes (and, on SQLite, checkpoints).
 
     Args:
         url: The catalog.
-        read_only: Make and change nothing. Where there is no lock file no server ever ran, and
-            nobody is kept out. Else the database is made, readable by its owner alone, where there
-            is none.
-
-    Raises:
-        CatalogBusy: Another process has the catalog open.
-        CatalogUnavailable: The directory does not exist or may not be written.
+        turn: Taken for every transaction and for the end of the connection, which checkpoints as
+            well; of a SQLite catalog that other processes write to. Closed by the caller, later.
     """
-    if not is_sqlite(url):
-        yield
-        return
-    path = database_path(url)
-    flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
-    try:
-        lock = os.open(f"{path}.lock", flags | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError as error:
-        if not read_only:
-            raise CatalogUnavailable(f"{path}: {error.strerror}") from error
-        yield
-        return
-    except OSError as error:
-        raise CatalogUnavailable(f"{path}.lock: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise CatalogBusy(
-                f"{path} is open in another process: stop the server (or command) that uses it"
-            ) from error
-        # Under the lock and before SQLite opens it: closing any other descriptor of the file while
-        # SQLite has it open would drop its POSIX locks. Source: sqlite.org/howtocorrupt section 2.2
-        if not read_only:
-            _keep_private(path)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _keep_private(path: Path) -> None:
-    """Make the file where there is none, for its owner alone; one that is right is not touched."""
-    try:
-        if not path.exists():
-            path.touch(mode=_FILE_MODE)
-        if stat.S_IMODE(path.stat().st_mode) != _FILE_MODE:
-            path.chmod(_FILE_MODE)
-    except OSError as error:
-        raise CatalogUnavailable(f"{path}: {error.strerror}") from error
-
-
-def make_writer_engine(url: URL) -> Engine:
-    """An engine of one connection, the one that writes (and, on SQLite, checkpoints)."""
     if is_sqlite(url):
-        return _sqlite_engine(
+        engine = _sqlite_engine(
             url, _WRITER_PRAGMAS, _WRITER_WANTED, connections=1, begin="IMMEDIATE"
         )
+        if turn is not None:
+            take_turns(engine, turn)
+        return engine
     return _postgres_engine(url, connections=1, is_writer=True)
 
 

@@ -19,25 +19,34 @@ from sqlalchemy import exc
 
 from appliance.catalog.check import check_catalog
 from appliance.catalog.commit_marks import CommitMarks
+from appliance.catalog.commit_signs import CommitSigns
 from appliance.catalog.committer import CommitterStatistics, GroupCommitter
 from appliance.catalog.connections import (
     SERVER_APPLICATION,
     database_path,
-    hold_database,
     is_sqlite,
     make_reader_engine,
     make_writer_engine,
     open_point_connection,
     parse_url,
 )
+from appliance.catalog.database_lock import hold_database, share_database
 from appliance.catalog.dialects import is_full, translate, translate_sqlite
 from appliance.catalog.errors import CatalogDamaged, CatalogFull, CatalogUnavailable
+from appliance.catalog.facts_cache import FactsCache
 from appliance.catalog.object_facts import find_facts
 from appliance.catalog.point_reads import PointReader, PointReadStatistics
 from appliance.catalog.reserve import DiskReserve
 from appliance.catalog.schema import check_schema
 from appliance.catalog.settings import find_setting, store_setting
-from appliance.catalog.workers import WorkerMarks, WorkerStart, begin_worker, end_worker
+from appliance.catalog.workers import (
+    WorkerMarks,
+    WorkerStart,
+    begin_worker,
+    end_worker,
+    survey_workers,
+)
+from appliance.catalog.write_turns import WriteTurn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -91,10 +100,14 @@ class Catalog:
         was_unclean: bool = True,
         marks: Marks | None = None,
         points: PointReader | PostgresPoints,
+        place: int | None = None,
         resources: ExitStack,
     ) -> None:
         self._points = points
         self._marks = marks
+        # Whether other processes may write meanwhile; each is then a worker with a lease.
+        self._is_shared = place is not None or not is_sqlite(url)
+        self._place = place
         self._was_unclean = was_unclean
         self._url = url
         self._writer = writer
@@ -128,6 +141,7 @@ class Catalog:
         flusher: Flusher,
         readers: int = READERS_DEFAULT,
         is_checked: bool = False,
+        place: int | None = None,
     ) -> Catalog:
         """Open a catalog whose schema is up to date (`appliance.catalog.schema.upgrade`).
 
@@ -140,16 +154,18 @@ class Catalog:
                 does not raise.
             readers: Connections that read, and units that read at the same time.
             is_checked: Whether `catalog.view.check_file` has just read it, so that this need not.
+            place: Of this process among those of this machine that share a SQLite catalog, from 0;
+                None where it is to have it for itself. PostgreSQL is shared in any case.
 
         Raises:
-            CatalogBusy: Another process has it open (SQLite).
+            CatalogBusy: Another process has it open, or that place in it (SQLite).
             CatalogUnavailable: It does not exist or cannot be reached.
             CatalogDamaged: It fails its check, or durability is switched off.
             SchemaMismatch: Its schema is another program's.
         """
         parsed = parse_url(url)
         return await trio.to_thread.run_sync(
-            partial(cls._open, parsed, flusher, readers, is_checked=is_checked),
+            partial(cls._open, parsed, flusher, readers, is_checked=is_checked, place=place),
             limiter=trio.CapacityLimiter(1),
         )
 
@@ -161,12 +177,19 @@ class Catalog:
         reader_count: int,
         *,
         is_checked: bool,
+        place: int | None,
     ) -> Catalog:
         with ExitStack() as opened:
             if is_sqlite(url) and not database_path(url).exists():
                 raise CatalogUnavailable(f"{database_path(url)} does not exist")
-            opened.enter_context(hold_database(url))
-            writer = make_writer_engine(url)
+            signs: CommitSigns | None = None
+            if is_sqlite(url) and place is not None:
+                opened.enter_context(share_database(url))
+                signs = CommitSigns(database_path(url), place=place)
+                opened.callback(signs.close)
+            else:
+                opened.enter_context(hold_database(url))
+            writer = make_writer_engine(url, turn=_make_turn(url, place, opened))
             opened.callback(writer.dispose)
             try:
                 connection = writer.connect()
@@ -179,7 +202,7 @@ class Catalog:
             readers = make_reader_engine(url, connections=reader_count)
             opened.callback(readers.dispose)
             points = (
-                _open_points(url, opened)
+                _open_points(url, signs, opened)
                 if is_sqlite(url)
                 else _open_postgres_points(url, reader_count, opened)
             )
@@ -193,12 +216,16 @@ class Catalog:
                 was_unclean=was_unclean,
                 marks=marks,
                 points=points,
+                place=place,
                 resources=opened.pop_all(),
             )
 
     @property
     def was_unclean(self) -> bool:
-        """Whether the run before this one may have ended by a crash; always so on PostgreSQL."""
+        """Whether the run before this one may have ended by a crash.
+
+        Always so on PostgreSQL, and on a SQLite catalog where others were at work already.
+        """
         return self._was_unclean
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -293,8 +320,8 @@ class Catalog:
         Args:
             worker_uuid: Unlike that of any other start.
             predecessors: UUIDs of starts that are known to have ended, however they did.
-            lease_us: For how long others leave the epoch alone unless it is renewed; for ever on
-                SQLite, whose lock keeps others out.
+            lease_us: For how long others leave the epoch alone unless it is renewed; for ever where
+                the lock of a SQLite catalog keeps others out.
             reading_since_us: See `appliance.catalog.workers.renew_lease`.
 
         Raises:
@@ -305,23 +332,25 @@ class Catalog:
                 begin_worker,
                 worker_uuid=worker_uuid,
                 predecessors=predecessors,
-                lease_us=lease_us,
+                lease_us=lease_us if self._is_shared else None,
                 reading_since_us=reading_since_us,
             )
         )
         self._epoch = start.epoch
-        if self._marks is not None:
+        if self._is_shared:
             before, self._marks = self._marks, WorkerMarks(start.epoch)
             self._committer.use_marks(self._marks)
-            await self.commit(before.end)
-            self._lease = make_writer_engine(self._url)
+            if before is not None:
+                await self.commit(before.end)
+            turn = _make_turn(self._url, self._place, self._resources)
+            self._lease = make_writer_engine(self._url, turn=turn)
             self._resources.callback(self._lease.dispose)
         return start
 
     async def run_apart(self, unit: Callable[[Connection], T]) -> T:
         """The value of a unit in a transaction of its own, however long commits take meanwhile.
 
-        For the lease of a worker, on PostgreSQL; its connection is made again where it was lost.
+        For the lease of a worker; its connection is made again where it was lost.
 
         Cancellation: at once. What becomes of the unit is unknown; its connection is given up.
 
@@ -329,7 +358,7 @@ class Catalog:
             CatalogUnavailable: It cannot be reached; what became of the unit is unknown.
             CatalogBusy: Others hold what it needs.
         """
-        assert self._lease is not None, "only a worker on PostgreSQL has a lease to keep"
+        assert self._lease is not None, "only a worker among others has a lease to keep"
         return await trio.to_thread.run_sync(
             partial(_run_apart, self._lease, unit),
             limiter=self._lease_limiter,
@@ -383,7 +412,8 @@ class Catalog:
     async def aclose(self, *, is_clean: bool = True) -> None:
         """Close every connection. `run` has ended and no unit is running.
 
-        A SQLite catalog is marked as closed cleanly, unless a commit failed before.
+        A SQLite catalog is marked as closed cleanly by the last that closes it, unless a commit
+        failed before.
 
         Args:
             is_clean: False to leave it as one that a crash ended, for the next start to look after
@@ -400,18 +430,23 @@ class Catalog:
         try:
             if not self._has_failed:
                 with self._connection.begin():
-                    if self._marks is not None:
-                        self._marks.end(self._connection)
-                    else:
-                        if self._epoch is not None:
-                            end_worker(self._connection, epoch=self._epoch)
-                        store_setting(self._connection, name=_CLEAN_SHUTDOWN, value="1")
+                    self._end_run(self._connection)
         except exc.DBAPIError as error:
             # Without room for the mark the next start looks after what needs no looking after.
             if not is_full(error):
                 raise translate(error) from error
         finally:
             self._resources.close()
+
+    def _end_run(self, connection: Connection) -> None:
+        """Take back what the run has left in the catalog of its being at work."""
+        if self._marks is not None:
+            self._marks.end(connection)
+        elif self._epoch is not None:
+            end_worker(connection, epoch=self._epoch)
+        # Not while others work, nor where one of them was killed and nobody took its place.
+        if is_sqlite(self._url) and not survey_workers(connection).reading_since_us:
+            store_setting(connection, name=_CLEAN_SHUTDOWN, value="1")
 
     def _make_room(self, _connection: Connection) -> bool:
         try:
@@ -466,14 +501,23 @@ class Catalog:
             os.close(copy)
 
 
-def _open_points(url: URL, opened: ExitStack) -> PointReader:
+def _make_turn(url: URL, place: int | None, opened: ExitStack) -> WriteTurn | None:
+    """The turn of a connection that writes to what others write to, closed with `opened`."""
+    if place is None or not is_sqlite(url):
+        return None
+    turn = WriteTurn(database_path(url))
+    opened.callback(turn.close)
+    return turn
+
+
+def _open_points(url: URL, signs: CommitSigns | None, opened: ExitStack) -> PointReader:
     """Point reads on a connection of their own, closed with `opened`."""
     try:
         connection = open_point_connection(url)
     except sqlite3.Error as error:
         raise translate_sqlite(error) from error
     opened.callback(connection.close)
-    points = PointReader(connection)
+    points = PointReader(connection, cache=FactsCache(signs=signs))
     points.prepare()
     return points
 

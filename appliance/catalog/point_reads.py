@@ -155,6 +155,7 @@ class PointReader:
             self._blocks = self._count_blocks()
         began = self._clock()
         if query.version_id is None and self._guard.admits(began):
+            signs = self._cache.note_signs()
             rows = self._read(query)
             ended = self._clock()
             if ended - began >= SLOW_S and self._waited_for_disk(ended - began):
@@ -163,7 +164,7 @@ class PointReader:
             facts = None if rows is None else decode_facts(rows, query)
             if facts is not None:
                 self._inline += 1
-                self._cache.keep(query, facts)
+                self._cache.keep(query, facts, signs=signs)
                 return facts
         self._hopped += 1
         return None

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import String, column, inspect, select, table
 
 from appliance.catalog import tables
-from appliance.catalog.connections import hold_database, make_writer_engine, parse_url
+from appliance.catalog.connections import make_writer_engine, parse_url
+from appliance.catalog.database_lock import hold_database
 from appliance.catalog.errors import CatalogUnavailable, SchemaMismatch
 
 if TYPE_CHECKING:

@@ -16,11 +16,12 @@ from sqlalchemy import exc, text
 from appliance.catalog.connections import (
     SERVER_APPLICATION,
     database_path,
-    hold_database,
     is_sqlite,
+    make_reader_engine,
     make_view_engine,
     parse_url,
 )
+from appliance.catalog.database_lock import hold_database, share_database
 from appliance.catalog.dialects import translate
 from appliance.catalog.errors import CatalogBusy, CatalogDamaged, CatalogUnavailable
 from appliance.catalog.file_check import find_file_damage
@@ -46,7 +47,10 @@ _QUICK_FINDINGS_MAX = 10  # the first ones say enough
 class CatalogView:
     """An open view. Made by `open`; see the module."""
 
-    def __init__(self, connection: Connection, resources: ExitStack) -> None:
+    def __init__(
+        self, connection: Connection, resources: ExitStack, *, is_live: bool = False
+    ) -> None:
+        self._is_live = is_live
         self._connection = connection
         self._resources = resources
         self._limiter = trio.CapacityLimiter(1)  # one connection, one unit at a time
@@ -57,8 +61,8 @@ class CatalogView:
 
         Args:
             url: `sqlite:////path/to/file` or `postgresql://user@host/database`.
-            may_be_shared: Whether servers may use a PostgreSQL catalog meanwhile, as for whoever
-                is about to be one.
+            may_be_shared: Whether servers may use it meanwhile, as for whoever is about to be one
+                among several.
 
         Raises:
             CatalogBusy: A server has it open.
@@ -73,18 +77,8 @@ class CatalogView:
     @classmethod
     def _open(cls, url: URL, *, may_be_shared: bool) -> CatalogView:
         with ExitStack() as opened:
-            if is_sqlite(url):
-                path = database_path(url)
-                if not path.exists():
-                    raise CatalogUnavailable(f"{path} does not exist")
-                opened.enter_context(hold_database(url, read_only=True))
-                damage = find_file_damage(path)
-                if damage is not None:
-                    raise CatalogDamaged(damage)
-                index = path.with_name(f"{path.name}-shm")
-                if not index.exists():
-                    opened.callback(index.unlink, missing_ok=True)
-            engine = make_view_engine(url)
+            is_live = is_sqlite(url) and _hold_file(url, opened, may_be_shared=may_be_shared)
+            engine = make_reader_engine(url, connections=1) if is_live else make_view_engine(url)
             opened.callback(engine.dispose)
             try:
                 connection = engine.connect()
@@ -94,7 +88,12 @@ class CatalogView:
                 raise translate(error) from error
             if not is_sqlite(url) and not may_be_shared:
                 refuse_live_server(connection)
-            return cls(connection, opened.pop_all())
+            return cls(connection, opened.pop_all(), is_live=is_live)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a SQLite catalog is written to meanwhile, so that its files say nothing."""
+        return self._is_live
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """The value of a unit that reads.
@@ -115,6 +114,32 @@ class CatalogView:
             return unit(self._connection)
         except exc.DBAPIError as error:
             raise translate(error) from error
+
+
+def _hold_file(url: URL, opened: ExitStack, *, may_be_shared: bool) -> bool:
+    """Look at the files of a SQLite catalog and keep servers out; whether some have it open.
+
+    Raises:
+        CatalogBusy, CatalogUnavailable, CatalogDamaged: See `CatalogView.open`.
+    """
+    path = database_path(url)
+    if not path.exists():
+        raise CatalogUnavailable(f"{path} does not exist")
+    try:
+        opened.enter_context(hold_database(url, read_only=True))
+    except CatalogBusy:
+        if not may_be_shared:
+            raise
+        # Refused still where that one has it for itself.
+        opened.enter_context(share_database(url))
+        return True
+    damage = find_file_damage(path)
+    if damage is not None:
+        raise CatalogDamaged(damage)
+    index = path.with_name(f"{path.name}-shm")
+    if not index.exists():
+        opened.callback(index.unlink, missing_ok=True)
+    return False
 
 
 def describe_place(url: str) -> str:

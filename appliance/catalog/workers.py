@@ -5,8 +5,9 @@ its boot epoch and is named by every transaction of its group commit (`WorkerMar
 without a row is **ended**: nothing that it wrote will ever be named by a commit that is not there
 yet. Whoever removes a row fences its worker, wherever that is and whatever it believes.
 
-On PostgreSQL a row holds until its lease is over, by the database's clock alone. On SQLite the lock
-of the database says all of this: the one row there has no end, and costs nothing after the start.
+A row holds until its lease is over, by the database's clock alone. A process that has a SQLite
+catalog to itself has the database's lock, which says all of this: its row has no end, and costs
+nothing after the start.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from appliance.catalog import tables
-from appliance.catalog.dialects import clock_us, is_postgres
+from appliance.catalog.dialects import clock_us
 from appliance.catalog.errors import WorkerFenced
 from appliance.catalog.settings import begin_epoch, last_epoch
 from tiers.ports import LiveWorkers
@@ -118,7 +119,7 @@ def begin_worker(
     *,
     worker_uuid: str,
     predecessors: Collection[str],
-    lease_us: int,
+    lease_us: int | None,
     reading_since_us: int,
 ) -> WorkerStart:
     """Hand out a boot epoch and make its row; fence whoever's lease is over.
@@ -127,18 +128,24 @@ def begin_worker(
         connection: Of a unit that writes.
         worker_uuid: Unlike that of any other start.
         predecessors: UUIDs of starts that are known to have ended, however they did.
-        lease_us: How long the row holds unless it is renewed.
+        lease_us: How long the row holds unless it is renewed; None for a process that has the
+            catalog to itself: everybody else is fenced, and its row holds for ever.
         reading_since_us: See `renew_lease`.
     """
-    if is_postgres(connection):
-        now = clock_us(connection)
-        gone = or_(_w.lease_until_us < now, _w.worker_uuid.in_(predecessors))
-        connection.execute(delete(tables.workers).where(gone))
-        lease_until = now + lease_us
-    else:
+    now = clock_us(connection)
+    if lease_us is None:
         # Whoever was there has lost the lock of the database, or this process would not have it.
         connection.execute(delete(tables.workers))
-        now, lease_until = clock_us(connection), None
+        lease_until = None
+    else:
+        # A row without an end is that of a process that had the database to itself, and has gone.
+        gone = or_(
+            _w.lease_until_us < now,
+            _w.lease_until_us.is_(None),
+            _w.worker_uuid.in_(predecessors),
+        )
+        connection.execute(delete(tables.workers).where(gone))
+        lease_until = now + lease_us
     epoch = begin_epoch(connection)
     connection.execute(
         insert(tables.workers).values(
@@ -160,7 +167,7 @@ def renew_lease(
     """Let the row hold for `lease_us` from the database's now on.
 
     Args:
-        connection: Of a transaction of its own, on PostgreSQL.
+        connection: Of a transaction of its own.
         epoch: The worker's.
         lease_us: Microseconds.
         reading_since_us: No read of the worker can hold a body that died before this moment, by

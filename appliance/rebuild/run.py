@@ -18,7 +18,8 @@ import trio
 
 from appliance.catalog import rebuild as units
 from appliance.catalog.check import check_catalog
-from appliance.catalog.connections import database_path, hold_database, is_sqlite, parse_url
+from appliance.catalog.connections import database_path, is_sqlite, parse_url
+from appliance.catalog.database_lock import hold_database
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogBusy, CatalogDamaged, CatalogError, SchemaMismatch
 from appliance.catalog.records import VolumeRow

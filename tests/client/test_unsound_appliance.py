@@ -21,7 +21,8 @@ import pytest
 import trio
 
 from appliance.__main__ import run as run_command
-from appliance.catalog.connections import hold_database, parse_url
+from appliance.catalog.connections import parse_url
+from appliance.catalog.database_lock import hold_database
 from hal.superblock import SUPERBLOCK_NAME
 from tests.client.server import environment_of
 from tests.crash.loop_filesystem import LoopFilesystem, require_loop_filesystem

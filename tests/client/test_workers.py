@@ -1,12 +1,13 @@
-"""Two workers on PostgreSQL behind one port: real clients, killed workers, duties passed on."""
+"""Two workers on one catalog behind one port: real clients, killed workers, duties passed on."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import time
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,29 +30,32 @@ READERS = 6
 LONG_MIB = 32  # far above what buffers on the way hold
 LONG_S = 15.0  # above grace, renewals of leases and the allowance for clocks
 
-pytestmark = [pytest.mark.postgres, pytest.mark.client]
+pytestmark = [pytest.mark.client]
 
 
-@pytest.fixture(scope="module")
-def make_database() -> Iterator[Callable[[], str]]:
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+)
+def database(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """The URL of a PostgreSQL database, None for the file that `init` makes."""
+    if request.param == "sqlite":
+        yield None
+        return
     with postgres_server() as make:
-        yield make
+        yield make()
 
 
 @pytest.fixture(scope="module")
-def database(make_database: Callable[[], str]) -> str:
-    return make_database()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[ServerProcess]:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, database: str | None
+) -> Iterator[ServerProcess]:
     settings = {
         "THERMOCLINE_APPLIANCE_WORKERS": "2",
         "THERMOCLINE_RECLAIM_GRACE_S": "1",
         "THERMOCLINE_RECLAIM_INTERVAL_S": "0.2",
         "THERMOCLINE_MEMORY_PAGE_CACHE_BYTES": "0",  # what is punched must not be in memory
     }
-    options = ("--catalog-url", database)
+    options = () if database is None else ("--catalog-url", database)
     directory = tmp_path_factory.mktemp("workers")
     with running(ServerProcess(directory, settings=settings, init_options=options)) as started:
         yield started
@@ -184,14 +188,13 @@ def _is_administered(server: ServerProcess) -> bool:
 
 
 def test_a_worker_that_was_fenced_while_it_was_paused_ends(
-    server: ServerProcess, access: Access, database: str
+    server: ServerProcess, access: Access, database: str | None
 ) -> None:
     bucket = access.make_bucket()
     [paused, other] = server.list_workers()
     os.kill(paused, signal.SIGSTOP)
     try:
-        with psycopg.connect(database) as connection:
-            connection.execute("DELETE FROM workers WHERE epoch = (SELECT min(epoch) FROM workers)")
+        _fence_the_first(server, database)
     finally:
         os.kill(paused, signal.SIGCONT)
     wait_for(
@@ -205,6 +208,17 @@ def test_a_worker_that_was_fenced_while_it_was_paused_ends(
     with access.open_s3() as s3:
         s3.put_object(Bucket=bucket, Key="key", Body=b"x")
     wait_for(lambda: _is_administered(server), "nobody took the duties over")
+
+
+def _fence_the_first(server: ServerProcess, database: str | None) -> None:
+    statement = "DELETE FROM workers WHERE epoch = (SELECT min(epoch) FROM workers)"
+    if database is not None:
+        with psycopg.connect(database) as connection:
+            connection.execute(statement)
+        return
+    file = sqlite3.connect(server.data_path / "catalog.db", timeout=PATIENCE_S)
+    with closing(file), file:
+        file.execute(statement)
 
 
 def _has_duties(endpoint: str) -> bool:
@@ -229,8 +243,3 @@ def test_workers_end_with_their_supervisor_and_start_again(
     with access.open_s3() as s3:
         assert s3.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"kept"
     assert server.stop() == 0
-
-
-def test_sqlite_is_for_one(tmp_path: Path) -> None:
-    with pytest.raises(CommandFailed, match="SQLite is for one"):
-        ServerProcess(tmp_path, settings={"THERMOCLINE_APPLIANCE_WORKERS": "2"})

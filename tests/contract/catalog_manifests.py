@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import select
 
 from appliance.catalog import buckets, damage, schema, scrub, tables, uploads, versions
-from appliance.catalog.connections import hold_database, make_writer_engine, parse_url
+from appliance.catalog.connections import make_writer_engine, parse_url
+from appliance.catalog.database_lock import hold_database
 from appliance.catalog.records import (
     BodySlice,
     BucketStatement,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from appliance.catalog import schema
-from appliance.catalog.connections import hold_database, make_writer_engine, parse_url
+from appliance.catalog.connections import make_writer_engine, parse_url
+from appliance.catalog.database_lock import hold_database
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import SchemaMismatch
 from tests.catalog_fixtures import FakeFlusher

@@ -48,6 +48,15 @@ def postgres_catalog_url(postgres_databases: Callable[[], str]) -> str:
     return postgres_databases()
 
 
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])]
+)
+def shared_catalog_url(request: pytest.FixtureRequest) -> str:
+    """A fresh catalog that several workers use, on either database."""
+    url: str = request.getfixturevalue(f"{request.param}_catalog_url")
+    return url
+
+
 @pytest.fixture(scope="module")
 def connection(sqlite_template: Path) -> Iterator[Connection]:
     """A writing connection to a fresh SQLite catalog, for units without a committer."""

@@ -16,7 +16,8 @@ import trio
 from sqlalchemy import insert, text
 
 from appliance.catalog import schema, settings, tables
-from appliance.catalog.connections import hold_database, make_reader_engine, parse_url
+from appliance.catalog.connections import make_reader_engine, parse_url
+from appliance.catalog.database_lock import hold_database
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogBusy, CatalogDamaged, CatalogFull, CatalogUnavailable
 from appliance.catalog.view import CatalogView
@@ -111,7 +112,8 @@ async def test_a_second_opening_is_refused(sqlite_catalog_url: str) -> None:
 @pytest.mark.slow
 def test_a_second_process_is_refused(sqlite_catalog_url: str) -> None:
     program = (
-        "import sys; from appliance.catalog.connections import hold_database, parse_url\n"
+        "import sys; from appliance.catalog.connections import parse_url\n"
+        "from appliance.catalog.database_lock import hold_database\n"
         "from appliance.catalog.errors import CatalogBusy\n"
         "try:\n"
         "    with hold_database(parse_url(sys.argv[1])): pass\n"

@@ -1,21 +1,27 @@
-"""Several workers on one PostgreSQL: exact quotas, one winner, conflicts that are run again."""
+"""Several workers on one catalog: exact quotas, one winner, conflicts that are run again."""
 
 from __future__ import annotations
 
+import threading
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from sqlalchemy import text
 
-from appliance.catalog import settings, tenants
+from appliance.catalog import database_lock, settings, tenants
+from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogBusy, CatalogUnavailable, ConditionFailed
+from appliance.catalog.object_facts import ObjectQuery
 from appliance.catalog.records import WriteConditions
+from appliance.catalog.view import CatalogView
 from hal.records import BodyId
 from tenants.errors import QuotaExceeded, TenantExists
 from tenants.records import QuotaLimits, Usage
-from tests.catalog_fixtures import CatalogDesk, open_desk
+from tests.catalog_fixtures import CatalogDesk, FakeFlusher, open_desk
+from tests.contract.catalog_workers import begin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,16 +29,18 @@ if TYPE_CHECKING:
 
     from appliance.catalog.unit import Connection
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+ON_POSTGRES = [pytest.mark.postgres, pytest.mark.slow]
 
 WORKERS = 3
+WAIT_S = 20.0
 
 
 @pytest.fixture
-async def desks(postgres_catalog_url: str) -> AsyncIterator[list[CatalogDesk]]:
+async def desks(shared_catalog_url: str) -> AsyncIterator[list[CatalogDesk]]:
     async with AsyncExitStack() as stack:
         desks = [
-            await stack.enter_async_context(open_desk(postgres_catalog_url)) for _ in range(WORKERS)
+            await stack.enter_async_context(open_desk(shared_catalog_url, place=place))
+            for place in range(WORKERS)
         ]
         for number, desk in enumerate(desks):
             desk.start_bodies_at(BodyId((number + 1) << 32 | number << 16 | 1))
@@ -101,13 +109,91 @@ async def test_workers_of_many_tenants_do_not_wait_in_circles(
 
 async def test_what_one_worker_committed_every_other_sees(desks: list[CatalogDesk]) -> None:
     bucket = await desks[0].make_bucket(await desks[0].make_tenant())
+    query = ObjectQuery(bucket.tenant_id, bucket.name, b"key")
     for number in range(20):
         made = await desks[number % WORKERS].put(bucket, b"key", etag=str(number))
 
         for desk in desks:
             assert await desk.find(bucket, b"key") == made.version
+            for _ in range(2):  # of which the second may be from memory
+                assert (await desk.catalog.find_object(query)).version == made.version
 
 
+@pytest.mark.parametrize("shared_catalog_url", ["sqlite"], indirect=True)
+async def test_facts_are_kept_while_nobody_commits(desks: list[CatalogDesk]) -> None:
+    bucket = await desks[0].make_bucket(await desks[0].make_tenant())
+    await desks[0].put(bucket, b"key")
+    query = ObjectQuery(bucket.tenant_id, bucket.name, b"key")
+
+    for desk in desks:
+        for _ in range(3):
+            await desk.catalog.find_object(query)
+        assert desk.catalog.statistics().points.cached == 2
+    await desks[1].put(bucket, b"other")
+    for desk in desks:
+        await desk.catalog.find_object(query)
+        assert desk.catalog.statistics().points.cached == 2, "kept through a commit"
+
+
+@pytest.mark.parametrize("shared_catalog_url", ["sqlite"], indirect=True)
+async def test_what_another_workers_transaction_may_change_is_not_kept(
+    desks: list[CatalogDesk],
+) -> None:
+    bucket = await desks[0].make_bucket(await desks[0].make_tenant())
+    before = await desks[0].put(bucket, b"key", etag="before")
+    query = ObjectQuery(bucket.tenant_id, bucket.name, b"key")
+    await desks[1].catalog.find_object(query)
+    is_running, may_end = threading.Event(), threading.Event()
+
+    def unit(_: Connection) -> None:
+        is_running.set()
+        assert may_end.wait(WAIT_S)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(desks[0].catalog.commit, unit, order=bucket.tenant_id))
+        limiter = trio.CapacityLimiter(1)
+        assert await trio.to_thread.run_sync(is_running.wait, WAIT_S, limiter=limiter)
+        for _ in range(2):
+            found = await desks[1].catalog.find_object(query)
+            assert found.version == before.version
+        may_end.set()
+
+    assert desks[1].catalog.statistics().points.cached == 0
+
+
+@pytest.mark.parametrize("shared_catalog_url", ["sqlite"], indirect=True)
+async def test_the_last_to_close_says_that_all_ended_well(shared_catalog_url: str) -> None:
+    async with open_desk(shared_catalog_url, place=0) as first:
+        await begin(first, "first")
+        async with open_desk(shared_catalog_url, place=1) as second:
+            await begin(second, "second")
+            assert second.catalog.was_unclean, "others are at work"
+        assert not await first.read(settings.was_closed_cleanly)
+    async with open_desk(shared_catalog_url, place=0) as again:
+        assert not again.catalog.was_unclean
+
+
+@pytest.mark.parametrize("shared_catalog_url", ["sqlite"], indirect=True)
+async def test_nobody_has_it_for_itself_while_others_share_it(
+    shared_catalog_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_lock, "_SHARE_WAIT_S", 0.1)
+    async with open_desk(shared_catalog_url, place=0):
+        with pytest.raises(CatalogBusy):
+            await Catalog.open(shared_catalog_url, flusher=FakeFlusher())
+        view = await CatalogView.open(shared_catalog_url, may_be_shared=True)
+        assert view.is_live
+        await view.aclose()
+    async with open_desk(shared_catalog_url):
+        with pytest.raises(CatalogBusy):
+            await Catalog.open(shared_catalog_url, flusher=FakeFlusher(), place=0)
+        with pytest.raises(CatalogBusy):
+            await CatalogView.open(shared_catalog_url, may_be_shared=True)
+
+
+@pytest.mark.parametrize(
+    "shared_catalog_url", [pytest.param("postgres", marks=ON_POSTGRES)], indirect=True
+)
 async def test_a_lost_conflict_runs_the_batch_again(desks: list[CatalogDesk]) -> None:
     # Two units that lock two rows in opposite orders; PostgreSQL lets one of them go on.
     def lock_both(connection: Connection, first: str, second: str) -> None:
@@ -142,6 +228,8 @@ async def test_of_racing_workers_one_makes_the_tenant(desks: list[CatalogDesk]) 
     assert sorted(outcomes) == ["exists", "exists", "made"]
 
 
+@pytest.mark.postgres
+@pytest.mark.slow
 async def test_a_read_survives_a_cut_connection(postgres_catalog_url: str) -> None:
     async with open_desk(postgres_catalog_url) as desk:
         own = await desk.read(lambda c: c.execute(text("SELECT pg_backend_pid()")).scalar_one())
@@ -152,6 +240,8 @@ async def test_a_read_survives_a_cut_connection(postgres_catalog_url: str) -> No
         assert await desk.read(tenants.list_tenants, limit=1) == []
 
 
+@pytest.mark.postgres
+@pytest.mark.slow
 async def test_a_writer_that_is_cut_is_connected_again(postgres_catalog_url: str) -> None:
     """A unit that cuts it each time loses as often as a conflict may; the next one goes through."""
     cut = text("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -163,6 +253,8 @@ async def test_a_writer_that_is_cut_is_connected_again(postgres_catalog_url: str
         assert await desk.catalog.commit(lambda c: c.execute(text("SELECT 1")).scalar()) == 1
 
 
+@pytest.mark.postgres
+@pytest.mark.slow
 async def test_a_backup_is_pg_dumps_work(postgres_catalog_url: str, tmp_path: Path) -> None:
     async with open_desk(postgres_catalog_url) as desk:
         with pytest.raises(CatalogUnavailable, match="pg_dump"):

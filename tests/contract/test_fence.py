@@ -1,7 +1,8 @@
-"""Several workers on one PostgreSQL: who is fenced commits nothing, and never by accident."""
+"""Several workers on one catalog: who is fenced commits nothing, and never by accident."""
 
 from __future__ import annotations
 
+import time
 import uuid
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from sqlalchemy import text
 
 from appliance.catalog import settings, workers
 from appliance.catalog.engine import Catalog
@@ -31,17 +31,15 @@ if TYPE_CHECKING:
 
     from appliance.catalog.unit import Connection
 
-pytestmark = pytest.mark.postgres
-
 # Long enough for a machine under load, short enough to wait for.
 QUICK = LeaseTerms(lease_s=2.0, renew_every_s=0.1, retry_after_s=0.1, margin_s=0.5)
 
 
 @asynccontextmanager
-async def doomed_desk(url: str) -> AsyncIterator[CatalogDesk]:
+async def doomed_desk(url: str, *, place: int = 9) -> AsyncIterator[CatalogDesk]:
     """A desk whose committer ends with `WorkerFenced`, which is what is asked of it here."""
     flusher = FakeFlusher()
-    catalog = await Catalog.open(url, flusher=flusher, readers=1)
+    catalog = await Catalog.open(url, flusher=flusher, readers=1, place=place)
     fenced: list[WorkerFenced] = []
 
     async def run(task_status: trio.TaskStatus[None]) -> None:
@@ -64,8 +62,11 @@ async def survey(desk: CatalogDesk) -> frozenset[int]:
     return (await desk.read(workers.survey_workers)).epochs
 
 
-async def test_who_is_fenced_commits_nothing(postgres_catalog_url: str) -> None:
-    async with open_desk(postgres_catalog_url) as desk, doomed_desk(postgres_catalog_url) as doomed:
+async def test_who_is_fenced_commits_nothing(shared_catalog_url: str) -> None:
+    async with (
+        open_desk(shared_catalog_url, place=1) as desk,
+        doomed_desk(shared_catalog_url) as doomed,
+    ):
         await begin(desk, "own")
         start = await begin(doomed, "doomed")
         await doomed.commit(settings.store_setting, name="before", value="1")
@@ -80,11 +81,14 @@ async def test_who_is_fenced_commits_nothing(postgres_catalog_url: str) -> None:
         assert (await desk.read(workers.survey_workers)).is_ended(start.epoch)
 
 
-async def test_a_fence_waits_for_the_commit_that_is_under_way(postgres_catalog_url: str) -> None:
+async def test_a_fence_waits_for_the_commit_that_is_under_way(shared_catalog_url: str) -> None:
     """Whoever reads after the fence sees all that the fenced worker ever committed."""
     seen: list[str | None] = []
 
-    async with open_desk(postgres_catalog_url) as desk, doomed_desk(postgres_catalog_url) as doomed:
+    async with (
+        open_desk(shared_catalog_url, place=2) as desk,
+        doomed_desk(shared_catalog_url) as doomed,
+    ):
         await begin(desk, "own")
         start = await begin(doomed, "doomed", lease_us=-1)
         marked = trio.Event()
@@ -94,7 +98,7 @@ async def test_a_fence_waits_for_the_commit_that_is_under_way(postgres_catalog_u
             def write(self, connection: Connection, number: int) -> None:
                 super().write(connection, number)
                 token.run_sync_soon(marked.set)
-                connection.execute(text("SELECT pg_sleep(0.5)"))
+                time.sleep(0.5)
 
         doomed.catalog._committer.use_marks(SlowMarks(start.epoch))
 
@@ -113,11 +117,11 @@ async def test_a_fence_waits_for_the_commit_that_is_under_way(postgres_catalog_u
             await doomed.commit(settings.store_setting, name="later", value="1")
 
 
-async def test_only_those_whose_lease_is_over_are_fenced(postgres_catalog_url: str) -> None:
+async def test_only_those_whose_lease_is_over_are_fenced(shared_catalog_url: str) -> None:
     async with (
-        open_desk(postgres_catalog_url) as desk,
-        open_desk(postgres_catalog_url) as other,
-        doomed_desk(postgres_catalog_url) as doomed,
+        open_desk(shared_catalog_url, place=3) as desk,
+        open_desk(shared_catalog_url, place=4) as other,
+        doomed_desk(shared_catalog_url) as doomed,
     ):
         own = await begin(desk, "own", lease_us=-1)
         renewed = await begin(other, "other", lease_us=LEASE_US)
@@ -142,8 +146,11 @@ async def test_only_those_whose_lease_is_over_are_fenced(postgres_catalog_url: s
         desk.catalog._committer.use_marks(workers.WorkerMarks(renewed.epoch))
 
 
-async def test_a_predecessor_is_not_waited_for(postgres_catalog_url: str) -> None:
-    async with open_desk(postgres_catalog_url) as desk, doomed_desk(postgres_catalog_url) as doomed:
+async def test_a_predecessor_is_not_waited_for(shared_catalog_url: str) -> None:
+    async with (
+        open_desk(shared_catalog_url, place=5) as desk,
+        doomed_desk(shared_catalog_url) as doomed,
+    ):
         before = await begin(doomed, "crashed")
         start = await begin(desk, "again", predecessors=["crashed"])
 
@@ -154,6 +161,7 @@ async def test_a_predecessor_is_not_waited_for(postgres_catalog_url: str) -> Non
             await doomed.commit(settings.store_setting, name="x", value="1")
 
 
+@pytest.mark.postgres
 async def test_nobody_guesses_about_a_lost_commit_of_a_fenced_worker(
     postgres_catalog_url: str, tmp_path: Path
 ) -> None:
@@ -171,9 +179,9 @@ async def test_nobody_guesses_about_a_lost_commit_of_a_fenced_worker(
                 await catalog.commit(lambda c: settings.store_setting(c, name="x", value="1"))
 
 
-async def test_the_duties_pass_on_when_their_holder_ends(postgres_catalog_url: str) -> None:
-    async with open_desk(postgres_catalog_url) as second:
-        async with open_desk(postgres_catalog_url) as first:
+async def test_the_duties_pass_on_when_their_holder_ends(shared_catalog_url: str) -> None:
+    async with open_desk(shared_catalog_url, place=1) as second:
+        async with open_desk(shared_catalog_url, place=2) as first:
             holder = await _lease(first)
             assert holder.has_duties
             waiting = await _lease(second)
@@ -193,10 +201,10 @@ async def test_the_duties_pass_on_when_their_holder_ends(postgres_catalog_url: s
         assert waiting.statistics().fenced == 0
 
 
-async def test_a_holder_that_stands_still_is_fenced_and_followed(postgres_catalog_url: str) -> None:
+async def test_a_holder_that_stands_still_is_fenced_and_followed(shared_catalog_url: str) -> None:
     async with (
-        open_desk(postgres_catalog_url) as second,
-        doomed_desk(postgres_catalog_url) as first,
+        open_desk(shared_catalog_url, place=3) as second,
+        doomed_desk(shared_catalog_url) as first,
     ):
         holder = await _lease(first)
         waiting = await _lease(second)
@@ -213,11 +221,14 @@ async def test_a_holder_that_stands_still_is_fenced_and_followed(postgres_catalo
 
 
 async def test_what_a_live_worker_writes_is_not_swept_and_what_a_fenced_one_wrote_is(
-    postgres_catalog_url: str,
+    shared_catalog_url: str,
 ) -> None:
     """The whole of it: bytes of another worker before its commit, a fence, a sweep, the commit."""
     device = make_device()
-    async with open_desk(postgres_catalog_url) as desk, doomed_desk(postgres_catalog_url) as doomed:
+    async with (
+        open_desk(shared_catalog_url, place=4) as desk,
+        doomed_desk(shared_catalog_url) as doomed,
+    ):
         writer = await begin(doomed, "writer")
         own = await begin(desk, "own")
         writing = await make_store([device], epoch=writer.epoch)

@@ -1,4 +1,4 @@
-"""Flips against deletes, copies, quarantines and other movers, by several workers on PostgreSQL.
+"""Flips against deletes, copies, quarantines and other movers, by several workers.
 
 Whoever wins: no page of a living body lies at two first places, no place is both named and dead,
 nobody waits in a circle, and a body that died before a flip was not moved by it.
@@ -29,17 +29,16 @@ if TYPE_CHECKING:
     from appliance.catalog.unit import Connection
     from tiers.records import StoredPage
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
-
 WORKERS = 3
 OBJECTS = 40
 
 
 @pytest.fixture
-async def desks(postgres_catalog_url: str) -> AsyncIterator[list[CatalogDesk]]:
+async def desks(shared_catalog_url: str) -> AsyncIterator[list[CatalogDesk]]:
     async with AsyncExitStack() as stack:
         yield [
-            await stack.enter_async_context(open_desk(postgres_catalog_url)) for _ in range(WORKERS)
+            await stack.enter_async_context(open_desk(shared_catalog_url, place=place))
+            for place in range(WORKERS)
         ]
 
 
@@ -139,6 +138,11 @@ async def test_rivals_leave_each_page_one_place(desks: list[CatalogDesk]) -> Non
     assert all(again)
 
 
+@pytest.mark.parametrize(
+    "shared_catalog_url",
+    [pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])],
+    indirect=True,
+)
 async def test_a_dying_body_is_not_waited_for_and_not_moved(desks: list[CatalogDesk]) -> None:
     """A delete under way holds the body: the flip is over before it, and did not hold."""
     bucket = await desks[0].make_bucket(await desks[0].make_tenant())

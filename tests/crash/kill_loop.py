@@ -117,7 +117,13 @@ def start_or_die(server: ServerProcess, *, kill_after_s: float) -> bool:
 
 
 def run_kill_loop(
-    directory: Path, *, count: int, seed: int, say: Callable[[str], None], workers: int = 1
+    directory: Path,
+    *,
+    count: int,
+    seed: int,
+    say: Callable[[str], None],
+    workers: int = 1,
+    on_postgres: bool = False,
 ) -> LoopReport:
     """Runs `count` cycles of load, SIGKILL, start and verification, then the collection of garbage.
 
@@ -126,7 +132,8 @@ def run_kill_loop(
         count: Cycles.
         seed: Decides the clients' choices and the moments of the kills.
         say: Given progress, one line at a time.
-        workers: Processes of the server; on a PostgreSQL of its own where more than 1.
+        workers: Processes of the server.
+        on_postgres: Whether the catalog is a PostgreSQL of the loop's own.
 
     Raises:
         AssertionError: Something acknowledged is lost or wrong.
@@ -135,7 +142,7 @@ def run_kill_loop(
     report = LoopReport()
     began = time.monotonic()
     resources = ExitStack()
-    server, database = _make_server(directory, workers, resources)
+    server, database = _make_server(directory, workers, resources, on_postgres=on_postgres)
     ledger = Ledger(directory / "ledger.jsonl")
     clients: list[Client] = []
     try:
@@ -177,10 +184,10 @@ def run_kill_loop(
 
 
 def _make_server(
-    directory: Path, workers: int, resources: ExitStack
+    directory: Path, workers: int, resources: ExitStack, *, on_postgres: bool
 ) -> tuple[ServerProcess, str | None]:
     """The server, and its database where that is PostgreSQL, which goes with `resources`."""
-    database = resources.enter_context(postgres_server())() if workers > 1 else None
+    database = resources.enter_context(postgres_server())() if on_postgres else None
     server = make_server(
         directory,
         volumes={"ssd": directory / "volume-ssd", "hdd": directory / "volume-hdd"},

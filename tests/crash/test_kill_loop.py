@@ -1,6 +1,7 @@
 """A server killed at any moment loses nothing that it acknowledged.
 
-`make kill-loop COUNT=1000 SEED=1` runs longer, `make kill-workers` on two workers. The first holds
+`make kill-loop COUNT=1000 SEED=1` runs longer, `make kill-workers` and `make kill-workers-postgres`
+on two workers. The first holds
 the time until the server is ready again to two seconds; other tests may run beside this one.
 """
 
@@ -29,9 +30,11 @@ def test_twenty_kills_under_eight_clients_lose_nothing(tmp_path: Path) -> None:
     assert report.unanswered > 0, "no kill came while a request was under way"
 
 
-@pytest.mark.postgres
-def test_six_kills_of_two_workers_lose_nothing(tmp_path: Path) -> None:
-    report = run_kill_loop(tmp_path, count=WORKER_CYCLES, seed=SEED, say=print, workers=2)
+@pytest.mark.parametrize("on_postgres", [False, pytest.param(True, marks=pytest.mark.postgres)])
+def test_six_kills_of_two_workers_lose_nothing(tmp_path: Path, *, on_postgres: bool) -> None:
+    report = run_kill_loop(
+        tmp_path, count=WORKER_CYCLES, seed=SEED, say=print, workers=2, on_postgres=on_postgres
+    )
     assert report.cycles == WORKER_CYCLES
     assert report.acknowledged > 4 * WORKER_CYCLES
     assert report.worker_kills > 0, "no worker was killed while another went on"

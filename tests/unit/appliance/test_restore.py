@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from appliance.catalog.connections import hold_database, parse_url
+from appliance.catalog.connections import parse_url
+from appliance.catalog.database_lock import hold_database
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogBusy, CatalogDamaged, CatalogError
 from appliance.catalog.schema import upgrade

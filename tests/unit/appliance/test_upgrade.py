@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from appliance.catalog import schema
-from appliance.catalog.connections import hold_database, parse_url
+from appliance.catalog.connections import parse_url
+from appliance.catalog.database_lock import hold_database
 from appliance.catalog.errors import CatalogBusy, CatalogUnavailable, SchemaMismatch
 from appliance.clock import FakeClock
 from appliance.settings import CatalogSettings, Settings

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.catalog.connections import hold_database, parse_url
+from appliance.catalog.connections import parse_url
+from appliance.catalog.database_lock import hold_database
 from appliance.catalog.errors import CatalogBusy
 from appliance.key_file import create_key_file
 from appliance.rebuild.run import RebuildRefused, rebuild_catalog

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from appliance.catalog.connections import hold_database, parse_url
+from appliance.catalog.connections import parse_url
+from appliance.catalog.database_lock import hold_database
 from appliance.catalog.errors import CatalogBusy, CatalogDamaged, CatalogUnavailable
 from appliance.catalog.settings import was_closed_cleanly
 from appliance.catalog.view import CatalogView, check_file
