@@ -54,6 +54,7 @@ SAMPLE_S, QUICK_SAMPLE_S = 5.0, 1.0
 CEILING_SHARE = 0.4  # of a sample's time: ceilings are simple, and there are several of them
 RAW_FILE_BYTES, QUICK_RAW_FILE_BYTES = 4 * GIB, 256 * MIB
 EXIT_ENDED = 130  # as shells say of SIGINT
+POSTGRES = "postgresql"
 _VERSION = re.compile(r"\d+\.\d+(?:\.\d+)*")
 _VERSIONS = {
     "wrk": ("-v",),
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with ExitStack() as resources:
             databases = None
-            if options.workers > 1:
+            if options.catalog == POSTGRES:
                 databases = resources.enter_context(open_databases(work))
             return _measure(options, workloads, settings, work, databases)
     except ConditionsBroken as failure:
@@ -192,7 +193,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--workers",
         type=_positive,
         default=1,
-        help="processes of our server; more than 1 on a PostgreSQL of the run's own",
+        help="processes of our server, 1 by default",
+    )
+    parser.add_argument(
+        "--catalog",
+        choices=("sqlite", POSTGRES),
+        default="sqlite",
+        help="our server's catalog: a SQLite file, or a PostgreSQL of the run's own",
     )
     return parser.parse_args(arguments)
 

@@ -134,7 +134,8 @@ def _prove_database(url: str | None) -> tuple[str, ...]:
 
 
 def _list_workers(workers: Workers) -> tuple[str, ...]:
-    return () if workers == ONE_WORKER else (f"appliance.workers = {workers.count}",)
+    count = () if workers.count == 1 else (f"appliance.workers = {workers.count}",)
+    return count if workers.make_database is None else (*count, "catalog.url = postgresql://...")
 
 
 def _list_unproven(*, has_strace: bool, has_counters: bool) -> tuple[str, ...]:

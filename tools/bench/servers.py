@@ -93,8 +93,8 @@ class Workers:
 
     Attributes:
         count: `appliance.workers`.
-        make_database: Gives the URL of a fresh, migrated PostgreSQL database; needed by more than
-            one, and None for the SQLite file of one.
+        make_database: Gives the URL of a fresh, migrated PostgreSQL database; None for a SQLite
+            file.
     """
 
     count: int = 1
@@ -235,7 +235,7 @@ class OurServer:
             RunVoid: Its catalog is PostgreSQL.
         """
         if self.database_url is not None:
-            raise RunVoid("only the catalog of one worker is filled for this row")
+            raise RunVoid("only a SQLite catalog is filled for this row")
         assert count % FILLED_DIRECTORIES == 0, "every directory has as many"
         process = self.process
         self._create_bucket(FILLED_BUCKET)
