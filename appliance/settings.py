@@ -96,7 +96,11 @@ class ApplianceSettings:
     ] = Path("/var/lib/thermocline")
     workers: Annotated[
         int,
-        Field(ge=1, le=WORKERS_MAX, description="Server processes; PostgreSQL where more than 1."),
+        Field(
+            ge=1,
+            le=WORKERS_MAX,
+            description="Server processes on one catalog; as many as cores at most.",
+        ),
     ] = 1
 
 

@@ -26,7 +26,7 @@ from appliance.catalog.errors import CatalogUnavailable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sqlalchemy import Engine, PoolProxiedConnection
+    from sqlalchemy import Dialect, Engine, PoolProxiedConnection
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
 __all__ = ["WriteTurn", "take_turns"]
@@ -108,53 +108,61 @@ def take_turns(engine: Engine, turn: WriteTurn) -> None:
     That is from before BEGIN until after COMMIT or ROLLBACK, and at its end, where SQLite may
     checkpoint.
     """
-    dialect = engine.dialect
-    begin, roll_back, close = dialect.do_begin, dialect.do_rollback, dialect.do_close
+    dialect, hooks = engine.dialect, _Hooks(engine.dialect, turn)
+    dialect.do_begin = hooks.begin  # type: ignore[method-assign]
+    dialect.do_commit = hooks.commit  # type: ignore[method-assign]
+    dialect.do_rollback = hooks.roll_back  # type: ignore[method-assign]
+    dialect.do_close = hooks.close  # type: ignore[method-assign]
 
-    def begin_in_turn(dbapi_connection: PoolProxiedConnection) -> None:
+
+class _Hooks:
+    """What a dialect does, in turn."""
+
+    def __init__(self, dialect: Dialect, turn: WriteTurn) -> None:
+        self._turn = turn
+        self._begin, self._roll_back = dialect.do_begin, dialect.do_rollback
+        self._commit, self._close = dialect.do_commit, dialect.do_close
+
+    def begin(self, dbapi_connection: PoolProxiedConnection) -> None:
+        turn = self._turn
         turn.take()
         try:
             if not turn.is_in_order and _begin_log_anew(dbapi_connection):
                 turn.mend()
-            begin(dbapi_connection)
+            self._begin(dbapi_connection)
         except BaseException:
             turn.give_back()
             raise
 
-    def commit_in_turn(dbapi_connection: PoolProxiedConnection) -> None:
+    def commit(self, dbapi_connection: PoolProxiedConnection) -> None:
         try:
-            dbapi_connection.commit()
+            self._commit(dbapi_connection)
         except BaseException:
             # SQLite shows a commit to others only once it is synced; its frames may lie in the log
             # all the same. SQLAlchemy rolls nothing back after this.
-            turn.spoil()
+            self._turn.spoil()
             with suppress(sqlite3.Error):  # why the COMMIT failed is what is to be told
-                roll_back(dbapi_connection)
+                self._roll_back(dbapi_connection)
             raise
         finally:
-            turn.give_back()
+            self._turn.give_back()
 
-    def roll_back_in_turn(dbapi_connection: PoolProxiedConnection) -> None:
+    def roll_back(self, dbapi_connection: PoolProxiedConnection) -> None:
         try:
-            roll_back(dbapi_connection)
+            self._roll_back(dbapi_connection)
         except BaseException:
-            turn.spoil()
+            self._turn.spoil()
             raise
         finally:
-            turn.give_back()
+            self._turn.give_back()
 
-    def close_in_turn(dbapi_connection: DBAPIConnection) -> None:
-        turn.give_back()  # of a transaction that was given up
-        turn.take()
+    def close(self, dbapi_connection: DBAPIConnection) -> None:
+        self._turn.give_back()  # of a transaction that was given up
+        self._turn.take()
         try:
-            close(dbapi_connection)
+            self._close(dbapi_connection)
         finally:
-            turn.give_back()
-
-    dialect.do_begin = begin_in_turn  # type: ignore[method-assign]
-    dialect.do_commit = commit_in_turn  # type: ignore[method-assign]
-    dialect.do_rollback = roll_back_in_turn  # type: ignore[method-assign]
-    dialect.do_close = close_in_turn  # type: ignore[method-assign]
+            self._turn.give_back()
 
 
 def _begin_log_anew(dbapi_connection: PoolProxiedConnection) -> bool:
