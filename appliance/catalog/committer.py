@@ -1,6 +1,7 @@
 """The group commit: many requests' units in one transaction, after one flush of their segments.
 
-No timer. A batch is whatever arrived while the previous one was committed, up to a bound:
+No timer. A batch is whatever arrived while the previous one was committed, up to a bound; and where
+processes take turns at writing, what arrived while the turn was waited for as well:
 
 1. every segment that the batch's units name is flushed, which writes what was appended to it; a
    unit with a segment that failed gets that failure and is not run, nor is one whose own record was
@@ -64,6 +65,8 @@ T = TypeVar("T")
 # DURABILITY: bounds how long the first member of a batch waits for the last.
 BATCH_UNITS_MAX = 256
 BATCH_WEIGHT_BYTES_MAX = 64 * 1024 * 1024
+# What is flushed while others wait for the turn: a few syncs' worth, no more.
+LATE_WEIGHT_BYTES_MAX = 1024 * 1024
 # Four batches: who comes later waits before its unit is queued, where it may still be cancelled.
 QUEUE_UNITS_MAX = 4 * BATCH_UNITS_MAX
 # A lost conflict is rare, because tenants are locked in one order; five in a row are a fault.
@@ -118,6 +121,22 @@ class CommitWatch(Protocol):
         ...
 
 
+class Turn(Protocol):
+    """Leave to write, where other processes write to the same file; a transaction takes it too."""
+
+    def try_take(self) -> bool:
+        """Take it where nobody has it, without waiting; whether it is held then."""
+        ...
+
+    def take(self) -> None:
+        """Wait for it in a thread."""
+        ...
+
+    def give_back(self) -> None:
+        """Nothing where a transaction has given it back."""
+        ...
+
+
 class Runner(Protocol):
     """Runs a function of the writing connection in the writer's thread."""
 
@@ -167,6 +186,7 @@ class GroupCommitter:
         make_room: Frees what is kept for a full disk; True where there was something.
         marks: Tell what became of a COMMIT whose answer was lost; None where none can be.
         watch: Told of every transaction; None where nobody keeps anything.
+        turn: Of the writing connection; None where no other process writes.
         place: Which database, for an operator.
     """
 
@@ -178,6 +198,7 @@ class GroupCommitter:
         make_room: Callable[[Connection], bool] = lambda _: False,
         marks: Marks | None = None,
         watch: CommitWatch | None = None,
+        turn: Turn | None = None,
         place: str = "the catalog",
     ) -> None:
         self._flusher = flusher
@@ -185,6 +206,7 @@ class GroupCommitter:
         self._make_room = make_room
         self._marks = marks
         self._watch = watch
+        self._turn = turn
         self._place = place
         self._batch_number = 0
         self._inbox, self._outbox = trio.open_memory_channel[_Pending[object]](QUEUE_UNITS_MAX)
@@ -245,7 +267,8 @@ class GroupCommitter:
         try:
             task_status.started()
             async for first in self._outbox:
-                batch = self._gather(first)
+                batch = [first]
+                self._gather(batch, weight_max=BATCH_WEIGHT_BYTES_MAX)
                 # A batch that began ends: its members must learn what became of their units.
                 with trio.CancelScope(shield=True):
                     await self._commit(batch)
@@ -273,18 +296,20 @@ class GroupCommitter:
             units_waiting=self._outbox.statistics().current_buffer_used,
         )
 
-    def _gather(self, first: _Pending[object]) -> list[_Pending[object]]:
-        batch = [first]
-        weight = first.weight_bytes
-        while len(batch) < BATCH_UNITS_MAX and weight < BATCH_WEIGHT_BYTES_MAX:
+    def _gather(self, batch: list[_Pending[object]], *, weight_max: int) -> None:
+        """Add what waits to a batch.
+
+        Args:
+            batch: What it begins with.
+            weight_max: Weight of all of it beyond which nothing more is added, bytes.
+        """
+        weight = sum(pending.weight_bytes for pending in batch)
+        while len(batch) < BATCH_UNITS_MAX and weight < weight_max:
             try:
                 batch.append(self._outbox.receive_nowait())
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
             weight += batch[-1].weight_bytes
-        self._batch_units_max = max(self._batch_units_max, len(batch))
-        self._units += len(batch)
-        return batch
 
     def _drain(self) -> list[_Pending[object]]:
         drained = []
@@ -296,6 +321,21 @@ class GroupCommitter:
 
     async def _commit(self, batch: list[_Pending[object]]) -> None:
         ready = await self._flush(batch)
+        turn = self._turn if ready else None
+        try:
+            if turn is not None:
+                ready += await self._flush(await self._await_turn(turn, batch))
+            await self._commit_ready(batch, ready)
+        finally:
+            if turn is not None:
+                turn.give_back()
+
+    async def _commit_ready(
+        self, batch: list[_Pending[object]], ready: list[_Pending[object]]
+    ) -> None:
+        """Commit those of a batch whose bytes are flushed, and tell all of it what became of it."""
+        self._batch_units_max = max(self._batch_units_max, len(batch))
+        self._units += len(batch)
         self._batch_number += 1
         if self._watch is not None and ready:
             self._watch.fence(_find_tenants(ready))
@@ -307,6 +347,17 @@ class GroupCommitter:
         for pending in batch:
             self._units_refused += pending.error is not None
             pending.done.set()
+
+    async def _await_turn(
+        self, turn: Turn, batch: list[_Pending[object]]
+    ) -> list[_Pending[object]]:
+        """Take the turn, and into the batch whatever came meanwhile; return that."""
+        if turn.try_take():
+            return []
+        await self._runner(lambda _: turn.take())
+        there = len(batch)
+        self._gather(batch, weight_max=LATE_WEIGHT_BYTES_MAX)
+        return batch[there:]
 
     async def _run_transaction(self, ready: list[_Pending[object]]) -> list[_Pending[object]]:
         """Commit units, with as many transactions as it takes; return those of the last.

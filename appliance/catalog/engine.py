@@ -101,6 +101,7 @@ class Catalog:
         marks: Marks | None = None,
         points: PointReader | PostgresPoints,
         place: int | None = None,
+        turn: WriteTurn | None = None,
         resources: ExitStack,
     ) -> None:
         self._points = points
@@ -124,6 +125,7 @@ class Catalog:
             make_room=self._make_room,
             marks=marks,
             watch=points.cache if isinstance(points, PointReader) else None,
+            turn=turn,
             place=str(database_path(url)) if is_sqlite(url) else "the catalog's server",
         )
         self._lease: Engine | None = None
@@ -189,7 +191,8 @@ class Catalog:
                 opened.callback(signs.close)
             else:
                 opened.enter_context(hold_database(url))
-            writer = make_writer_engine(url, turn=_make_turn(url, place, opened))
+            turn = _make_turn(url, place, opened)
+            writer = make_writer_engine(url, turn=turn)
             opened.callback(writer.dispose)
             try:
                 connection = writer.connect()
@@ -217,6 +220,7 @@ class Catalog:
                 marks=marks,
                 points=points,
                 place=place,
+                turn=turn,
                 resources=opened.pop_all(),
             )
 

@@ -45,11 +45,11 @@ class WriteTurn:
     """
 
     def __init__(self, database: Path) -> None:
-        path = f"{database}.turn"
+        self._path = f"{database}.turn"
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise CatalogUnavailable(f"{path}: {error.strerror}") from error
+            raise CatalogUnavailable(f"{self._path}: {error.strerror}") from error
         self._is_held = False
         self._is_in_order = True
 
@@ -59,20 +59,25 @@ class WriteTurn:
         return self._is_in_order
 
     def take(self) -> None:
-        """Wait until nobody else has it, and find out whether the one before ended in order.
+        """Wait until nobody else has it; nothing where it is held already.
 
         Blocking, for as long as others take for theirs.
 
         Raises:
-            OSError: The file cannot be locked or written.
+            CatalogUnavailable: The file cannot be locked or written.
         """
-        assert not self._is_held
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._is_held = True
-        # Never synced: it is for the living, and who comes alone after a crash looks at the log.
-        self._is_in_order = os.pread(self._file, 1, 0) != _BROKEN_OFF
-        if self._is_in_order:
-            os.pwrite(self._file, _BROKEN_OFF, 0)
+        if not self._is_held:
+            self._lock(fcntl.LOCK_EX)
+
+    def try_take(self) -> bool:
+        """Take it where nobody has it, at once; whether it is held.
+
+        Raises:
+            CatalogUnavailable: The file cannot be locked or written.
+        """
+        if not self._is_held:
+            self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return self._is_held
 
     def spoil(self) -> None:
         """What was written in this turn may be there in part: the next one must know."""
@@ -86,7 +91,7 @@ class WriteTurn:
         """Let the next one have it; nothing where it is not held.
 
         Raises:
-            OSError: The file cannot be written; the turn is given back all the same.
+            CatalogUnavailable: The file cannot be written; the turn is given back all the same.
         """
         if not self._is_held:
             return
@@ -94,12 +99,27 @@ class WriteTurn:
         try:
             if self._is_in_order:
                 os.pwrite(self._file, _IN_ORDER, 0)
+        except OSError as error:
+            raise CatalogUnavailable(f"{self._path}: {error.strerror}") from error
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Give up the file, and the turn with it."""
         os.close(self._file)
+
+    def _lock(self, how: int) -> None:
+        try:
+            fcntl.flock(self._file, how)
+            self._is_held = True
+            # Never synced: it is for the living; who comes alone after a crash looks at the log.
+            self._is_in_order = os.pread(self._file, 1, 0) != _BROKEN_OFF
+            if self._is_in_order:
+                os.pwrite(self._file, _BROKEN_OFF, 0)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise CatalogUnavailable(f"{self._path}: {error.strerror}") from error
 
 
 def take_turns(engine: Engine, turn: WriteTurn) -> None:

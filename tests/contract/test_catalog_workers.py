@@ -162,6 +162,35 @@ async def test_what_another_workers_transaction_may_change_is_not_kept(
 
 
 @pytest.mark.parametrize("shared_catalog_url", ["sqlite"], indirect=True)
+async def test_what_comes_while_the_turn_is_waited_for_is_committed_with_it(
+    desks: list[CatalogDesk],
+) -> None:
+    bucket = await desks[0].make_bucket(await desks[0].make_tenant())
+    await desks[1].put(bucket, b"before")
+    is_running, may_end = threading.Event(), threading.Event()
+
+    def unit(_: Connection) -> None:
+        is_running.set()
+        assert may_end.wait(WAIT_S)
+
+    before = desks[1].catalog.statistics().committer
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desks[0].catalog.commit, unit)
+        limiter = trio.CapacityLimiter(1)
+        assert await trio.to_thread.run_sync(is_running.wait, WAIT_S, limiter=limiter)
+        for number in range(5):
+            nursery.start_soon(desks[1].put, bucket, b"key%d" % number)
+            await trio.sleep(0.05)
+        assert desks[1].catalog.statistics().committer.commits == before.commits
+        may_end.set()
+
+    after = desks[1].catalog.statistics().committer
+    assert (after.units - before.units, after.commits - before.commits) == (5, 1)
+    for number in range(5):
+        assert await desks[2].find(bucket, b"key%d" % number) is not None
+
+
+@pytest.mark.parametrize("shared_catalog_url", ["sqlite"], indirect=True)
 async def test_the_last_to_close_says_that_all_ended_well(shared_catalog_url: str) -> None:
     async with open_desk(shared_catalog_url, place=0) as first:
         await begin(first, "first")
