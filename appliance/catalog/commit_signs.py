@@ -60,6 +60,7 @@ class CommitSigns:
         try:
             self._hold_place(path, place)
             if os.fstat(self._file).st_size < _FILE_BYTES:
+                # With blocks of its own: a store to a hole of a full file system ends the process.
                 os.posix_fallocate(self._file, 0, _FILE_BYTES)
             self._map = mmap.mmap(self._file, _FILE_BYTES)
         except OSError as error:

@@ -96,6 +96,7 @@ class CommitterStatistics:
     conflicts: int
     batch_units_max: int
     units_waiting: int
+    turns_awaited: int
 
 
 class Flusher(Protocol):
@@ -218,6 +219,7 @@ class GroupCommitter:
         self._segments_failed = 0
         self._conflicts = 0
         self._batch_units_max = 0
+        self._turns_awaited = 0
 
     def use_marks(self, marks: Marks) -> None:
         """Mark transactions by these from the next one on."""
@@ -294,6 +296,7 @@ class GroupCommitter:
             conflicts=self._conflicts,
             batch_units_max=self._batch_units_max,
             units_waiting=self._outbox.statistics().current_buffer_used,
+            turns_awaited=self._turns_awaited,
         )
 
     def _gather(self, batch: list[_Pending[object]], *, weight_max: int) -> None:
@@ -354,6 +357,7 @@ class GroupCommitter:
         """Take the turn, and into the batch whatever came meanwhile; return that."""
         if turn.try_take():
             return []
+        self._turns_awaited += 1
         await self._runner(lambda _: turn.take())
         there = len(batch)
         self._gather(batch, weight_max=LATE_WEIGHT_BYTES_MAX)

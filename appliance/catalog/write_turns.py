@@ -48,6 +48,12 @@ class WriteTurn:
         self._path = f"{database}.turn"
         try:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                # A file system that is full later must have room for the mark.
+                os.posix_fallocate(self._file, 0, len(_BROKEN_OFF))
+            except BaseException:
+                os.close(self._file)
+                raise
         except OSError as error:
             raise CatalogUnavailable(f"{self._path}: {error.strerror}") from error
         self._is_held = False

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ PATIENCE_S = 60.0
 FREED = "thermocline_reclaim_freed_bytes_total"
 READERS = 6
 LONG_MIB = 32  # far above what buffers on the way hold
+RACING_S = 4.0
+RESTING_S = 0.02
 LONG_S = 15.0  # above grace, renewals of leases and the allowance for clocks
 
 pytestmark = [pytest.mark.client]
@@ -111,6 +114,41 @@ def test_what_one_has_written_the_other_reads(access: Access, tmp_path: Path) ->
         with access.open_s3() as s3:
             assert s3.get_object(Bucket=bucket, Key="key")["Body"].read() == b"%d" % number
             assert s3.get_object(Bucket=bucket, Key="parts")["Body"].read() == whole
+
+
+def test_no_read_is_older_than_an_upload_that_was_acknowledged_before(access: Access) -> None:
+    """Readers at both workers while another writes: each sees what was told before it asked."""
+    bucket = access.make_bucket()
+    begun, acknowledged = [0], [0]
+    until = time.monotonic() + RACING_S
+    counts: list[int] = []
+
+    def write() -> None:
+        with access.open_s3() as s3:
+            while time.monotonic() < until:
+                begun[0] += 1
+                s3.put_object(Bucket=bucket, Key="key", Body=b"%d" % begun[0])
+                acknowledged[0] = begun[0]
+                time.sleep(RESTING_S)  # in which facts of the object are kept
+
+    def read() -> None:
+        with access.open_s3() as s3:
+            count = 0
+            while time.monotonic() < until:
+                least = acknowledged[0]
+                seen = int(s3.get_object(Bucket=bucket, Key="key")["Body"].read())
+                assert least <= seen <= begun[0]
+                count += 1
+            counts.append(count)
+
+    with access.open_s3() as s3:
+        s3.put_object(Bucket=bucket, Key="key", Body=b"0")
+    with ThreadPoolExecutor(READERS + 1) as pool:
+        running = [pool.submit(write), *(pool.submit(read) for _ in range(READERS))]
+        for each in running:
+            each.result()
+    assert acknowledged[0] > RACING_S
+    assert sum(counts) > acknowledged[0]
 
 
 def test_keys_and_tenants_are_known_to_both(server: ServerProcess) -> None:

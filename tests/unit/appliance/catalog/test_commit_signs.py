@@ -13,6 +13,7 @@ import pytest
 from appliance.catalog import commit_signs
 from appliance.catalog.commit_signs import PLACES_MAX, CommitSigns
 from appliance.catalog.errors import CatalogBusy
+from appliance.worker_place import WORKERS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,10 @@ HOLDER = (
     "print('held', flush=True)\n"
     "sys.stdin.read()\n"
 )
+
+
+def test_there_is_a_place_for_every_worker() -> None:
+    assert PLACES_MAX >= WORKERS_MAX
 
 
 @pytest.mark.parametrize("places", [(0, 1), (1, 0), (5, PLACES_MAX - 1)])
