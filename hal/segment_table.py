@@ -68,7 +68,9 @@ class KnownSegment:
     @property
     def is_clean(self) -> bool:
         """Whether a flush would have nothing to do."""
-        return self.tail is None and self.writes_flushed >= self.writes_ended
+        # A tail that is being written is gone from here, and its write has not ended yet.
+        is_all_written = self.tail is None and not self.unwritten
+        return is_all_written and self.writes_flushed >= self.writes_ended
 
 
 class SegmentTable:

@@ -260,6 +260,37 @@ async def test_a_flush_that_waits_for_another_one_sees_that_all_is_done() -> Non
     assert inner.statistics().flushes == before + 1
 
 
+async def test_a_flush_waits_for_the_write_of_its_record_that_another_one_began() -> None:
+    """Found by seed 2000674: a record was named while somebody else's flush still wrote it."""
+    gate = trio.Event()
+
+    class Slow(FaultyDevice):
+        async def flush(self, name: str) -> None:
+            await gate.wait()
+            await super().flush(name)
+
+    gate.set()
+    volume = await open_volume(Slow(make_device(), lambda _operation: None))
+    extent = await append(volume, 1)
+    gate = trio.Event()
+    ended: list[bool] = []
+
+    async def flush() -> None:
+        assert await volume.flush([extent.segment_id]) == {}
+        volume.check_written(extent)
+        ended.append(True)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(volume.flush, [extent.segment_id])
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(flush)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not ended
+        gate.set()
+
+    assert ended == [True]
+
+
 async def test_a_flush_that_is_given_up_fails_for_good_and_its_memory_is_not_used_again() -> None:
     class Hanging(FaultyDevice):
         hangs = False
