@@ -112,8 +112,8 @@ class CommitSigns:
             except (BlockingIOError, PermissionError) as error:
                 if time.monotonic() >= deadline:
                     raise CatalogBusy(
-                        f"{path}: place {place} is another process'; is a server running on this "
-                        "catalog?"
+                        f"{path}: another server's worker has place {place}: stop the server that "
+                        "uses this catalog"
                     ) from error
                 time.sleep(_PLACE_RETRY_S)
             else:

@@ -129,6 +129,7 @@ class Catalog:
             place=str(database_path(url)) if is_sqlite(url) else "the catalog's server",
         )
         self._lease: Engine | None = None
+        self._lease_resources = ExitStack()
         self._lease_limiter = trio.CapacityLimiter(1)
         self._epoch: int | None = None
         self._reads = 0
@@ -346,9 +347,9 @@ class Catalog:
             self._committer.use_marks(self._marks)
             if before is not None:
                 await self.commit(before.end)
-            turn = _make_turn(self._url, self._place, self._resources)
+            turn = _make_turn(self._url, self._place, self._lease_resources)
             self._lease = make_writer_engine(self._url, turn=turn)
-            self._resources.callback(self._lease.dispose)
+            self._lease_resources.callback(self._lease.dispose)
         return start
 
     async def run_apart(self, unit: Callable[[Connection], T]) -> T:
@@ -427,6 +428,9 @@ class Catalog:
             return
         self._is_closed = True
         self._has_failed = self._has_failed or not is_clean
+        if self._lease_limiter.borrowed_tokens == 0:
+            self._resources.push(self._lease_resources.pop_all())
+        # Else a thread that nobody waits for any more works with it, until the process ends.
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._close, limiter=self._writer_limiter)
 
@@ -448,8 +452,10 @@ class Catalog:
             self._marks.end(connection)
         elif self._epoch is not None:
             end_worker(connection, epoch=self._epoch)
+        if not is_sqlite(self._url):
+            return
         # Not while others work, nor where one of them was killed and nobody took its place.
-        if is_sqlite(self._url) and not survey_workers(connection).reading_since_us:
+        if self._place is None or not survey_workers(connection).reading_since_us:
             store_setting(connection, name=_CLEAN_SHUTDOWN, value="1")
 
     def _make_room(self, _connection: Connection) -> bool:

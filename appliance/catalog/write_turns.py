@@ -16,6 +16,7 @@ Source: flock(2); sqlite.org/wal.html, sections 2.3 and 11; sqlite.org/fileforma
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import sqlite3
 from contextlib import suppress
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WriteTurn", "take_turns"]
 
-_IN_ORDER, _BROKEN_OFF = b"\0", b"\1"
+_FILE_BYTES = 1  # the mark of how the last turn ended
+_IN_ORDER, _BROKEN_OFF = 0, 1
 
 
 class WriteTurn:
@@ -50,7 +52,8 @@ class WriteTurn:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 # A file system that is full later must have room for the mark.
-                os.posix_fallocate(self._file, 0, len(_BROKEN_OFF))
+                os.posix_fallocate(self._file, 0, _FILE_BYTES)
+                self._mark = mmap.mmap(self._file, _FILE_BYTES)
             except BaseException:
                 os.close(self._file)
                 raise
@@ -70,7 +73,7 @@ class WriteTurn:
         Blocking, for as long as others take for theirs.
 
         Raises:
-            CatalogUnavailable: The file cannot be locked or written.
+            CatalogUnavailable: The file cannot be locked.
         """
         if not self._is_held:
             self._lock(fcntl.LOCK_EX)
@@ -79,7 +82,7 @@ class WriteTurn:
         """Take it where nobody has it, at once; whether it is held.
 
         Raises:
-            CatalogUnavailable: The file cannot be locked or written.
+            CatalogUnavailable: The file cannot be locked.
         """
         if not self._is_held:
             self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,38 +97,30 @@ class WriteTurn:
         self._is_in_order = True
 
     def give_back(self) -> None:
-        """Let the next one have it; nothing where it is not held.
-
-        Raises:
-            CatalogUnavailable: The file cannot be written; the turn is given back all the same.
-        """
+        """Let the next one have it; nothing where it is not held."""
         if not self._is_held:
             return
         self._is_held = False
-        try:
-            if self._is_in_order:
-                os.pwrite(self._file, _IN_ORDER, 0)
-        except OSError as error:
-            raise CatalogUnavailable(f"{self._path}: {error.strerror}") from error
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+        if self._is_in_order:
+            self._mark[0] = _IN_ORDER
+        fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Give up the file, and the turn with it."""
+        self._mark.close()
         os.close(self._file)
 
     def _lock(self, how: int) -> None:
         try:
             fcntl.flock(self._file, how)
-            self._is_held = True
-            # Never synced: it is for the living; who comes alone after a crash looks at the log.
-            self._is_in_order = os.pread(self._file, 1, 0) != _BROKEN_OFF
-            if self._is_in_order:
-                os.pwrite(self._file, _BROKEN_OFF, 0)
         except BlockingIOError:
             return
         except OSError as error:
             raise CatalogUnavailable(f"{self._path}: {error.strerror}") from error
+        self._is_held = True
+        # Never synced: it is for the living; who comes alone after a crash looks at the log.
+        self._is_in_order = self._mark[0] == _IN_ORDER
+        self._mark[0] = _BROKEN_OFF
 
 
 def take_turns(engine: Engine, turn: WriteTurn) -> None:

@@ -78,7 +78,7 @@ def test_who_dies_in_a_commit_keeps_others_from_keeping_until_it_is_followed(
 def test_a_place_is_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commit_signs, "_PLACE_WAIT_S", 0.1)
     with held_by_another(tmp_path / "c", 2):
-        with pytest.raises(CatalogBusy, match="place 2 is another process'"):
+        with pytest.raises(CatalogBusy, match="another server's worker has place 2"):
             CommitSigns(tmp_path / "c", place=2)
         CommitSigns(tmp_path / "c", place=1).close()
     CommitSigns(tmp_path / "c", place=2).close()
