@@ -15,6 +15,7 @@ END = "<!-- end of settings -->\n"
 # What a new appliance looks at; docs/SETTINGS.md has every setting.
 README_SETTINGS = (
     "appliance.data",
+    "appliance.workers",
     "s3.listen",
     "s3.domains",
     "s3.region",
