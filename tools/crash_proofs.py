@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tests.crash.appliance_under_test import WORKERS_VARIABLE
 from tests.crash.bit_flips import run_catalog_flips, run_record_flips
 from tests.crash.crash_images import run_crash_images
 from tests.crash.full_disk import SCENARIOS
@@ -176,7 +177,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="processes of crash-images"
     )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="of each server, where the proof does not say"
+    )
     options = parser.parse_args(arguments)
+    os.environ[WORKERS_VARIABLE] = str(options.workers)
     proofs: dict[str, Callable[[Path, int, int], None]] = {
         **PROOFS,
         "crash-images": partial(crash_images, jobs=options.jobs),

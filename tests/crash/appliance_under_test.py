@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.crash.ledger import Ledger
     from tests.crash.workload import Mix
 
-__all__ = ["CLIENTS", "SETTINGS", "World", "make_server", "make_world"]
+__all__ = ["CLIENTS", "SETTINGS", "WORKERS_VARIABLE", "World", "make_server", "make_world"]
 
 CLIENTS = 8
 RESTLESS_BYTES = 24 << 20
@@ -53,6 +53,10 @@ SETTINGS = {
     "THERMOCLINE_RECLAIM_INTERVAL_S": "0.2",
     "THERMOCLINE_MEMORY_BUFFER_BYTES": "128MiB",
 }
+
+
+WORKERS_VARIABLE = "THERMOCLINE_PROOF_WORKERS"
+"""Environment: how many workers each server of a proof has that does not say so itself."""
 
 
 class World:
@@ -112,6 +116,9 @@ def make_server(
     assert text.count('#keep_free = "auto"') == len(volumes)
     config.write_text(text.replace('#keep_free = "auto"', f'keep_free = "{keep_free}"'))
     server = ServerProcess(directory, settings={**SETTINGS, **(settings or {})}, wrapper=wrapper)
+    server.environment.setdefault(
+        "THERMOCLINE_APPLIANCE_WORKERS", os.environ.get(WORKERS_VARIABLE, "1")
+    )
     if log_path is not None:
         server.log_path = log_path
     return server

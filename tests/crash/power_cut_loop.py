@@ -28,7 +28,7 @@ from tests.crash.verify import assert_catalog_is_clean, verify_ledger
 from tests.crash.workload import Mix, run_clients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tests.client.server import ServerProcess
     from tests.crash.appliance_under_test import World
@@ -147,22 +147,26 @@ def _cut_under_load(
 ) -> None:
     def cut_then_kill() -> None:
         time.sleep(load_s)
-        _stop_threads(world.server.pid)
+        processes = [world.server.pid, *world.server.list_workers()]
+        _stop_threads(processes)
         filesystem.cut_power()
-        os.kill(world.server.pid, signal.SIGCONT)
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
         time.sleep(after_s)
         world.server.kill()
 
     run_clients(world.clients, world.target, cut_then_kill)
 
 
-def _stop_threads(pid: int) -> None:
-    """Stops a process; on return none of its threads is inside a system call on a file."""
-    os.kill(pid, signal.SIGSTOP)
+def _stop_threads(pids: Sequence[int]) -> None:
+    """Stops processes; on return none of their threads is inside a system call on a file."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
     deadline = time.monotonic() + STOP_S_MAX
-    while not all(_is_stopped(stat) for stat in Path(f"/proc/{pid}/task").glob("*/stat")):
-        assert time.monotonic() < deadline, "the server does not stop"
-        time.sleep(0.001)
+    for pid in pids:
+        while not all(_is_stopped(stat) for stat in Path(f"/proc/{pid}/task").glob("*/stat")):
+            assert time.monotonic() < deadline, "the server does not stop"
+            time.sleep(0.001)
 
 
 def _is_stopped(stat: Path) -> bool:
