@@ -89,7 +89,7 @@ $(VENV)/.dev: $(BIN)/python requirements-dev.lock pyproject.toml
 	@touch $(VENV)/.run $@
 
 # Crash proofs beyond the short forms in `make test`. COUNT is cycles or cases, SEED repeats a run.
-# WORKERS=2 has full-disk, power-cut, crash-images and bit-flips run on two server processes.
+# WORKERS=2 puts two server processes through power-cut and crash-images.
 PROOF = $(BIN)/python -m tools.crash_proofs $@ $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(WORKERS),--workers $(WORKERS))
 .PHONY: kill-loop kill-workers kill-workers-postgres power-cut crash-images syscall-faults full-disk slow-disk bit-flips

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 HOT_RISE_MAX = 0.20  # DURABILITY, F6: of the p99 of hot GETs while the HDD hangs
+SHARED_PROOFS = ("power-cut", "crash-images")  # that several workers may be put through
 READY_S_MAX = 2.0  # DURABILITY, kill -9: restart to ready, p99
 RESTART_EVERY = 5  # cases of the fault matrix between two restarts that nothing forced
 SEED_BITS = 32
@@ -178,9 +179,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--jobs", type=int, default=os.cpu_count() or 1, help="processes of crash-images"
     )
     parser.add_argument(
-        "--workers", type=int, default=1, help="of each server, where the proof does not say"
+        "--workers", type=int, default=1, help=f"of the server, of {' and '.join(SHARED_PROOFS)}"
     )
     options = parser.parse_args(arguments)
+    if options.workers > 1 and options.proof not in SHARED_PROOFS:
+        parser.error(f"--workers is for {' and '.join(SHARED_PROOFS)}")
     os.environ[WORKERS_VARIABLE] = str(options.workers)
     proofs: dict[str, Callable[[Path, int, int], None]] = {
         **PROOFS,

@@ -60,8 +60,10 @@ def hold_database(url: URL, *, read_only: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def share_database(url: URL) -> Iterator[None]:
+def share_database(url: URL) -> Iterator[bool]:
     """Keep out whoever wants a SQLite catalog for itself alone, but nobody else who shares it.
+
+    Yields whether nobody else had it open: whoever was at work before has ended.
 
     Blocking for up to `_SHARE_WAIT_S`.
 
@@ -72,12 +74,14 @@ def share_database(url: URL) -> Iterator[None]:
     with _open_lock(url, read_only=False) as lock:
         assert lock is not None
         deadline = time.monotonic() + _SHARE_WAIT_S
+        was_alone = _try_lock(lock, fcntl.LOCK_EX)
+        # From the one lock to the other there is a moment without; who comes then begins later.
         while not _try_lock(lock, fcntl.LOCK_SH):
             if time.monotonic() >= deadline:
                 raise _held_elsewhere(url)
             time.sleep(_SHARE_RETRY_S)
         _keep_private(database_path(url))
-        yield
+        yield was_alone
 
 
 @contextmanager

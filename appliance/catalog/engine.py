@@ -44,6 +44,7 @@ from appliance.catalog.workers import (
     WorkerStart,
     begin_worker,
     end_worker,
+    fence_all,
     survey_workers,
 )
 from appliance.catalog.write_turns import WriteTurn
@@ -186,8 +187,9 @@ class Catalog:
             if is_sqlite(url) and not database_path(url).exists():
                 raise CatalogUnavailable(f"{database_path(url)} does not exist")
             signs: CommitSigns | None = None
+            was_alone = False
             if is_sqlite(url) and place is not None:
-                opened.enter_context(share_database(url))
+                was_alone = opened.enter_context(share_database(url))
                 signs = CommitSigns(database_path(url), place=place)
                 opened.callback(signs.close)
             else:
@@ -198,7 +200,9 @@ class Catalog:
             try:
                 connection = writer.connect()
                 opened.callback(connection.close)
-                was_unclean = _begin_with_room(connection, url, is_checked=is_checked)
+                was_unclean = _begin_with_room(
+                    connection, url, is_checked=is_checked, is_first=was_alone
+                )
                 marks = None if is_sqlite(url) else _begin_marks(connection)
             except exc.DBAPIError as error:
                 raise translate(error) from error
@@ -552,7 +556,7 @@ def _open_postgres_points(url: URL, connections: int, opened: ExitStack) -> Post
     return points
 
 
-def _begin_with_room(connection: Connection, url: URL, *, is_checked: bool) -> bool:
+def _begin_with_room(connection: Connection, url: URL, *, is_checked: bool, is_first: bool) -> bool:
     """Check and mark the catalog, on a full disk with its reserve; whether it was not closed.
 
     Raises:
@@ -562,8 +566,14 @@ def _begin_with_room(connection: Connection, url: URL, *, is_checked: bool) -> b
         try:
             with connection.begin():
                 check_schema(connection)
-                # Nobody can say it of a database that other processes use as well.
-                return _begin_run(connection, is_checked=is_checked) if is_sqlite(url) else True
+                if not is_sqlite(url):
+                    # Nobody can say it of a database that other machines use as well.
+                    return True
+                if is_first:
+                    # Of those that share it. Who was at work before has lost the database's lock,
+                    # however he ended: nobody waits for his lease.
+                    fence_all(connection)
+                return _begin_run(connection, is_checked=is_checked)
         except exc.DBAPIError as error:
             if not is_full(error):
                 raise

@@ -142,15 +142,10 @@ def begin_worker(
     now = clock_us(connection)
     if lease_us is None:
         # Whoever was there has lost the lock of the database, or this process would not have it.
-        connection.execute(delete(tables.workers))
+        fence_all(connection)
         lease_until = None
     else:
-        # A row without an end is that of a process that had the database to itself, and has gone.
-        gone = or_(
-            _w.lease_until_us < now,
-            _w.lease_until_us.is_(None),
-            _w.worker_uuid.in_(predecessors),
-        )
+        gone = or_(_w.lease_until_us < now, _w.worker_uuid.in_(predecessors))
         connection.execute(delete(tables.workers).where(gone))
         lease_until = now + lease_us
     epoch = begin_epoch(connection)

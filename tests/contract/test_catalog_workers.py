@@ -203,6 +203,26 @@ async def test_the_last_to_close_says_that_all_ended_well(shared_catalog_url: st
 
 
 @pytest.mark.parametrize("shared_catalog_url", ["sqlite"], indirect=True)
+async def test_who_opens_it_alone_waits_for_no_lease(shared_catalog_url: str) -> None:
+    """After a power cut nothing says who held which place, but that all of them are gone."""
+    flusher = FakeFlusher()
+    for place in (0, 1):
+        crashed = await Catalog.open(shared_catalog_url, flusher=flusher, place=place)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(crashed.run)
+            await begin(CatalogDesk(crashed, flusher), f"crashed{place}")
+            nursery.cancel_scope.cancel()
+        await crashed.aclose(is_clean=False)
+
+    async with open_desk(shared_catalog_url, place=0) as desk:
+        start = await begin(desk, "next")
+        assert (start.epoch, start.others) == (3, frozenset())
+        assert desk.catalog.was_unclean
+        async with open_desk(shared_catalog_url, place=1) as beside:
+            assert (await begin(beside, "beside")).others == {start.epoch}
+
+
+@pytest.mark.parametrize("shared_catalog_url", ["sqlite"], indirect=True)
 async def test_nobody_has_it_for_itself_while_others_share_it(
     shared_catalog_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
