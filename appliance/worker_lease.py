@@ -1,12 +1,12 @@
 """One server process as a worker: its boot epoch, its lease, and whether the duties are its own.
 
-Several processes may work on one PostgreSQL catalog. Each has a row there (`catalog.workers`) and
+Several processes may work on one catalog. Each has a row there (`catalog.workers`) and
 renews it every few seconds; who does not is fenced and its epoch counts as ended. A worker that
 cannot renew its row ends itself before that. The worker of the lowest epoch has the **duties**,
 what only one process may do, such as reclaim. Epochs rise, so nobody comes in before it, and its
 successor has them from the moment its row is gone.
 
-On SQLite there is one worker, which has the lock of the database: no lease, no renewals.
+A process that has a SQLite catalog to itself has the lock of it: no lease, no renewals.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class WorkerLease:
         catalog: Running.
         start: What `Catalog.begin_worker` gave.
         asked_at: When it was asked for, monotonic.
-        is_leased: False on SQLite.
+        is_leased: False for a process that has a SQLite catalog to itself.
         reading_since_us: See `catalog.workers.renew_lease`.
         clock: Of this machine.
         terms: How long things last.
@@ -119,7 +119,7 @@ class WorkerLease:
 
         Args:
             catalog: Running.
-            is_leased: Whether others may work on the catalog as well: on PostgreSQL.
+            is_leased: Whether others may work on the catalog as well.
             worker_uuid: Of this start.
             predecessors: Of starts that are known to have ended.
             reading_since_us: See `catalog.workers.renew_lease`.

@@ -1,7 +1,7 @@
 """Kills the server at random moments, starts it again and holds it against the ledger.
 
 SIGKILL ends the process at any instruction while eight clients write; one kill in eight comes while
-the server starts. With several workers on PostgreSQL half of the kills come to one of them first,
+the server starts. With several workers half of the kills come to one of them first,
 while the others go on, and to all of them later. Nothing of the file system is lost, so this proves
 the order of commit and answer, the recovery, and that what a crash leaves is collected.
 """
