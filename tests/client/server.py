@@ -127,7 +127,20 @@ def list_children(pid: int) -> list[int]:
     """Process ids of what a process started and what still runs, the oldest first."""
     # Of every thread: a child is listed under the one that started it.
     lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return sorted(int(child) for children in lists for child in children.read_text().split())
+    children = [int(child) for line in lists for child in line.read_text().split()]
+    starts = {child: _read_start_ticks(child) for child in children}
+    # Process ids come round again: the higher is not always the later.
+    there = [(ticks, child) for child, ticks in starts.items() if ticks is not None]
+    return [child for _, child in sorted(there)]
+
+
+def _read_start_ticks(pid: int) -> int | None:
+    """Clock ticks from boot to the start of a process (proc(5)); None if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat.rpartition(")")[2].split()[19])  # field 22; the second holds any characters
 
 
 class ServerProcess:
