@@ -52,7 +52,7 @@ cover: $(VENV)/.dev ## branch coverage of everything but the client tests
 	$(BIN)/coverage report --skip-covered --show-missing --fail-under=95
 
 memory: $(VENV)/.dev ## 64 concurrent PUTs and GETs of 1 GiB; needs 70 GiB of room
-	$(PYTEST) tests/client/test_numbers.py -k memory -s --object-mib=1024
+	$(PYTEST) tests/client/test_numbers.py -k memory -s --object-mib=1024 -o faulthandler_timeout=0
 
 docs: $(VENV)/.run ## write the generated tables of the documentation anew
 	$(BIN)/python -m tools.write_readme
