@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.client.clients import find_client
-from tools.bench.campaign import Campaign, Pace
+from tools.bench.campaign import Campaign
 from tools.bench.ceilings import Ceilings
 from tools.bench.conditions import ConditionsBroken, prove_conditions
 from tools.bench.database import open_databases
@@ -33,7 +33,7 @@ from tools.bench.figures import summarize_rows
 from tools.bench.generators import RunVoid, run_program
 from tools.bench.machine import CpuWatch, MachineFacts, PlaceUnsuitable, find_place, read_machine
 from tools.bench.raw_disk import RawDisk
-from tools.bench.records import GIB, MIB
+from tools.bench.records import GIB, MIB, Pace
 from tools.bench.report import RunFacts, format_report, make_document
 from tools.bench.scenarios import make_scenario
 from tools.bench.servers import Workers, make_server

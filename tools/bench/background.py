@@ -17,7 +17,7 @@ from tools.bench.servers import BUCKET, TENANT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tools.bench.campaign import Pace
+    from tools.bench.records import Pace
     from tools.bench.servers import OurServer
 
 __all__ = ["BACKGROUNDS", "FILLER_PREFIX", "BackgroundWork", "begin_sinking"]

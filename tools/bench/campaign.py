@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from hal.errors import HalError
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tools.bench.plan import Scenario
-    from tools.bench.records import Workload
+    from tools.bench.records import Pace, Workload
     from tools.bench.servers import MeasuredServer
 
-__all__ = ["Campaign", "CeilingMeter", "Pace"]
+__all__ = ["Campaign", "CeilingMeter"]
 
 FEW_SHARE = 100  # `Side.FEW` has a hundredth of the objects
 KEEP_FREE_BYTES = 4 * GIB  # keep_free of two volumes, and segments that are preallocated
@@ -43,24 +42,6 @@ _VOID = (
     *(HalError, OSError, AssertionError),
 )
 """What spoils a sample and no other: every one of them says why in its message."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How long and how often.
-
-    Attributes:
-        rounds: Samples of every side of every row.
-        seconds: Of a sample, where it can be chosen.
-        seconds_max: Of the whole run; None is no bound.
-        keeps_servers: Go on with the servers of the workload before, and what they stored, where
-            this one does not need its own. Quicker; rows then depend on those before them.
-    """
-
-    rounds: int
-    seconds: float
-    seconds_max: float | None = None
-    keeps_servers: bool = False
 
 
 class CeilingMeter(Protocol):

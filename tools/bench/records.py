@@ -18,6 +18,8 @@ __all__ = [
     "Body",
     "Kind",
     "Metric",
+    "Pace",
+    "Row",
     "RowId",
     "Sample",
     "Side",
@@ -168,6 +170,24 @@ class Workload:
     def sides(self) -> tuple[Side, ...]:
         """Who is measured, ours first."""
         return (Side.OURS,) if self.beside is None else (Side.OURS, self.beside)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long and how often.
+
+    Attributes:
+        rounds: Samples of every side of every row.
+        seconds: Of a sample, where it can be chosen.
+        seconds_max: Of the whole run; None is no bound.
+        keeps_servers: Go on with the servers of the workload before, and what they stored, where
+            this one does not need its own. Quicker; rows then depend on those before them.
+    """
+
+    rounds: int
+    seconds: float
+    seconds_max: float | None = None
+    keeps_servers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -18,11 +18,10 @@ from tools.bench.spread import ROUNDS_FOR_VERDICT, Spread, Verdict, summarize
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tools.bench.campaign import Pace
     from tools.bench.conditions import Conditions
     from tools.bench.figures import RowFigures
     from tools.bench.machine import CpuUse, MachineFacts
-    from tools.bench.records import Sample
+    from tools.bench.records import Pace, Sample
 
 __all__ = ["SCHEMA", "RunFacts", "format_report", "make_document"]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tools.bench.campaign import Campaign, Pace
+from tools.bench.campaign import Campaign
 from tools.bench.generators import Access, ProgramMissing, RunVoid
-from tools.bench.records import Kind, Sample, Side, Workload
+from tools.bench.records import Kind, Pace, Sample, Side, Workload
 
 if TYPE_CHECKING:
     from pathlib import Path

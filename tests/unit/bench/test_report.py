@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from tools.bench.campaign import Pace
 from tools.bench.conditions import Conditions
 from tools.bench.figures import summarize_rows
 from tools.bench.machine import CpuUse, CpuWatch, MachineFacts
@@ -17,6 +16,7 @@ from tools.bench.records import (
     Against,
     Kind,
     Metric,
+    Pace,
     Row,
     Sample,
     Side,
