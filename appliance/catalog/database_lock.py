@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
-__all__ = ["hold_database", "share_database"]
+__all__ = ["hold_database", "share_database", "start_sharing"]
 
 _FILE_MODE = 0o600  # sealed secrets and names of tenants: for its owner alone
 # Who keeps all others out for a moment, as a start that looks at the file does, lets go in time.
 _SHARE_WAIT_S = 5.0
 _SHARE_RETRY_S = 0.05
+_LOCK_SUFFIX = ".lock"
+_START_SUFFIX = ".start"
 
 
 @contextmanager
@@ -60,10 +62,35 @@ def hold_database(url: URL, *, read_only: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def share_database(url: URL) -> Iterator[bool]:
-    """Keep out whoever wants a SQLite catalog for itself alone, but nobody else who shares it.
+def start_sharing(url: URL) -> Iterator[bool]:
+    """Keep out whoever else is about to share a SQLite catalog, while this process comes to it.
 
-    Yields whether nobody else had it open: whoever was at work before has ended.
+    Yields whether nobody has it open: whoever was at work before has ended, however he did. That
+    holds for the whole of the `with`, within which the caller takes it with `share_database`.
+
+    Blocking, for as long as others take to start.
+
+    Raises:
+        CatalogUnavailable: The directory does not exist or may not be written, or the file cannot
+            be locked.
+    """
+    with _open_lock(url, suffix=_START_SUFFIX) as start:
+        assert start is not None
+        try:
+            fcntl.flock(start, fcntl.LOCK_EX)
+        except OSError as error:
+            raise CatalogUnavailable(f"{database_path(url)}: {error.strerror}") from error
+        # Asked and let go, not turned into a shared lock: flock(2) gives the one up before it takes
+        # the other, so that it would keep nobody out. Who has the start does.
+        with _open_lock(url) as lock:
+            assert lock is not None
+            is_alone = _try_lock(lock, fcntl.LOCK_EX)
+        yield is_alone
+
+
+@contextmanager
+def share_database(url: URL) -> Iterator[None]:
+    """Keep out whoever wants a SQLite catalog for itself alone, but nobody else who shares it.
 
     Blocking for up to `_SHARE_WAIT_S`.
 
@@ -71,33 +98,33 @@ def share_database(url: URL) -> Iterator[bool]:
         CatalogBusy: A process has it for itself.
         CatalogUnavailable: The directory does not exist or may not be written.
     """
-    with _open_lock(url, read_only=False) as lock:
+    with _open_lock(url) as lock:
         assert lock is not None
         deadline = time.monotonic() + _SHARE_WAIT_S
-        was_alone = _try_lock(lock, fcntl.LOCK_EX)
-        # From the one lock to the other there is a moment without; who comes then begins later.
         while not _try_lock(lock, fcntl.LOCK_SH):
             if time.monotonic() >= deadline:
                 raise _held_elsewhere(url)
             time.sleep(_SHARE_RETRY_S)
         _keep_private(database_path(url))
-        yield was_alone
+        yield
 
 
 @contextmanager
-def _open_lock(url: URL, *, read_only: bool) -> Iterator[int | None]:
-    """The descriptor of the lock's file; None where there is none and none may be made."""
-    path = database_path(url)
+def _open_lock(
+    url: URL, *, suffix: str = _LOCK_SUFFIX, read_only: bool = False
+) -> Iterator[int | None]:
+    """The descriptor of a lock's file; None where there is none and none may be made."""
+    path = f"{database_path(url)}{suffix}"
     flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
     try:
-        lock = os.open(f"{path}.lock", flags | os.O_CLOEXEC, 0o600)
+        lock = os.open(path, flags | os.O_CLOEXEC, _FILE_MODE)
     except FileNotFoundError as error:
         if not read_only:
             raise CatalogUnavailable(f"{path}: {error.strerror}") from error
         yield None
         return
     except OSError as error:
-        raise CatalogUnavailable(f"{path}.lock: {error.strerror}") from error
+        raise CatalogUnavailable(f"{path}: {error.strerror}") from error
     try:
         yield lock
     finally:

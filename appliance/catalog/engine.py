@@ -30,7 +30,7 @@ from appliance.catalog.connections import (
     open_point_connection,
     parse_url,
 )
-from appliance.catalog.database_lock import hold_database, share_database
+from appliance.catalog.database_lock import hold_database, share_database, start_sharing
 from appliance.catalog.dialects import is_full, translate, translate_sqlite
 from appliance.catalog.errors import CatalogDamaged, CatalogFull, CatalogUnavailable
 from appliance.catalog.facts_cache import FactsCache
@@ -183,13 +183,14 @@ class Catalog:
         is_checked: bool,
         place: int | None,
     ) -> Catalog:
-        with ExitStack() as opened:
+        with ExitStack() as opened, ExitStack() as starting:
             if is_sqlite(url) and not database_path(url).exists():
                 raise CatalogUnavailable(f"{database_path(url)} does not exist")
             signs: CommitSigns | None = None
-            was_alone = False
+            is_first = False
             if is_sqlite(url) and place is not None:
-                was_alone = opened.enter_context(share_database(url))
+                is_first = starting.enter_context(start_sharing(url))
+                opened.enter_context(share_database(url))
                 signs = CommitSigns(database_path(url), place=place)
                 opened.callback(signs.close)
             else:
@@ -201,8 +202,9 @@ class Catalog:
                 connection = writer.connect()
                 opened.callback(connection.close)
                 was_unclean = _begin_with_room(
-                    connection, url, is_checked=is_checked, is_first=was_alone
+                    connection, url, is_checked=is_checked, is_first=is_first
                 )
+                starting.close()
                 marks = None if is_sqlite(url) else _begin_marks(connection)
             except exc.DBAPIError as error:
                 raise translate(error) from error
@@ -571,7 +573,7 @@ def _begin_with_room(connection: Connection, url: URL, *, is_checked: bool, is_f
                     return True
                 if is_first:
                     # Of those that share it. Who was at work before has lost the database's lock,
-                    # however he ended: nobody waits for his lease.
+                    # however he ended, so nobody waits for his lease; and nobody else has come.
                     fence_all(connection)
                 return _begin_run(connection, is_checked=is_checked)
         except exc.DBAPIError as error:

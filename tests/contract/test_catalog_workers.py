@@ -11,7 +11,7 @@ import pytest
 import trio
 from sqlalchemy import text
 
-from appliance.catalog import database_lock, settings, tenants
+from appliance.catalog import connections, database_lock, engine, settings, tenants
 from appliance.catalog.engine import Catalog
 from appliance.catalog.errors import CatalogBusy, CatalogUnavailable, ConditionFailed
 from appliance.catalog.object_facts import ObjectQuery
@@ -27,12 +27,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from sqlalchemy import URL, Engine
+
     from appliance.catalog.unit import Connection
+    from appliance.catalog.write_turns import WriteTurn
 
 ON_POSTGRES = [pytest.mark.postgres, pytest.mark.slow]
 
 WORKERS = 3
 WAIT_S = 20.0
+HELD_UP_S = 0.5
 
 
 @pytest.fixture
@@ -220,6 +224,41 @@ async def test_who_opens_it_alone_waits_for_no_lease(shared_catalog_url: str) ->
         assert desk.catalog.was_unclean
         async with open_desk(shared_catalog_url, place=1) as beside:
             assert (await begin(beside, "beside")).others == {start.epoch}
+
+
+@pytest.mark.parametrize("shared_catalog_url", ["sqlite"], indirect=True)
+async def test_who_comes_while_the_first_opens_it_keeps_his_row(
+    shared_catalog_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first removes the rows of those before it, and only theirs."""
+    is_held_up, may_go_on = threading.Event(), threading.Event()
+    make = connections.make_writer_engine
+
+    def make_late(url: URL, *, turn: WriteTurn | None = None) -> Engine:
+        if not is_held_up.is_set():
+            is_held_up.set()
+            assert may_go_on.wait(WAIT_S)
+        return make(url, turn=turn)
+
+    monkeypatch.setattr(engine, "make_writer_engine", make_late)
+    have_begun = [trio.Event(), trio.Event()]
+
+    async def work(place: int) -> None:
+        async with open_desk(shared_catalog_url, place=place) as desk:
+            await begin(desk, f"worker{place}")
+            have_begun[place].set()
+            for each in have_begun:
+                await each.wait()
+            await desk.make_tenant(f"tenant{place}")  # raises where it was fenced
+
+    with trio.fail_after(WAIT_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work, 0)
+            await trio.to_thread.run_sync(is_held_up.wait, WAIT_S)
+            nursery.start_soon(work, 1)
+            with trio.move_on_after(HELD_UP_S):  # enough to begin, if nothing kept it out
+                await have_begun[1].wait()
+            may_go_on.set()
 
 
 @pytest.mark.parametrize("shared_catalog_url", ["sqlite"], indirect=True)
