@@ -33,7 +33,7 @@ from tiers.policy import (
     Transition,
     Weight,
 )
-from tiers.policy_reader import FaultList, Table, nearest
+from tiers.policy_reader import FaultList, Table, show_name
 from tiers.policy_rules import check_rules
 from tiers.toml_positions import PositionIndex
 from tiers.windows import DURATION_S_MAX, DURATION_S_MIN, CronInvalid, Window, parse_cron
@@ -196,7 +196,9 @@ def _read_tiers(root: Table, tier_bytes: Mapping[str, int] | None) -> dict[str, 
         if tier.storage_class in classes:
             table.refuse("storage_class", f"{tier.storage_class} is another tier's already")
         if tier_bytes is not None and tier.name not in tier_bytes:
-            table.refuse("name", f"no volume is of the tier {tier.name}{nearest('', tier_bytes)}")
+            table.refuse(
+                "name", f"no volume is of the tier {tier.name}{table.suggest('', tier_bytes)}"
+            )
         tiers[tier.name] = tier
         classes.add(tier.storage_class)
     return tiers
@@ -286,7 +288,7 @@ def _read_window(table: Table) -> Window | None:
         table.refuse("duration", "is required")
     zone = table.take_text("tz", "UTC", bytes_max=64)
     if zone != "UTC" and zone not in _list_zones():
-        table.refuse("tz", f"no time zone is called so{nearest(zone, _list_zones())[:80]}")
+        table.refuse("tz", f"no time zone is called so{table.suggest(zone, _list_zones())[:80]}")
         zone = "UTC"
     rates = {
         name: _rate(table, name, None) if table.has(name) else None
@@ -435,7 +437,9 @@ def _read_move(table: Table, tiers: Mapping[str, Tier], windows: set[str]) -> Ac
 def _read_transition(table: Table, source: str, target: str, windows: set[str]) -> Transition:
     window = table.take_text("window", "", bytes_max=64) or None
     if window is not None and window not in windows:
-        table.refuse("window", f"no window is called {window}{nearest(window, windows)}")
+        table.refuse(
+            "window", f"no window is called {show_name(window)}{table.suggest(window, windows)}"
+        )
     return Transition(
         source=source,
         target=target,
@@ -499,7 +503,7 @@ def _take_tier(table: Table, name: str, tiers: Mapping[str, Tier]) -> str:
     """The name of a tier that exists; empty where it does not, which is noted."""
     text = table.take_text(name)
     if text and text not in tiers:
-        table.refuse(name, f"no tier is called {text[:64]}{nearest(text, tiers)}")
+        table.refuse(name, f"no tier is called {show_name(text)}{table.suggest(text, tiers)}")
         return ""
     return text
 

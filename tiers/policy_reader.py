@@ -15,13 +15,14 @@ from tiers.errors import PolicyFault
 from tiers.units import UnitInvalid, parse_duration, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tiers.toml_positions import Path, PositionIndex
 
-__all__ = ["FaultList", "Table", "format_path", "nearest"]
+__all__ = ["FaultList", "Table", "format_path", "show_name"]
 
 SHOWN_CHARACTERS = 60  # of a value or a key in a message
+LISTED_CHARACTERS = 320  # of the names that are known, in a message
 FAULTS_MAX = 100  # of one file: whoever gets more has named the wrong file
 
 T = TypeVar("T")
@@ -42,6 +43,11 @@ class FaultList:
     def faults(self) -> tuple[PolicyFault, ...]:
         """What makes the file invalid, in the order of the file."""
         return _in_order(self._faults)[:FAULTS_MAX]
+
+    @property
+    def are_many(self) -> bool:
+        """Whether more is noted than will be told: to look for what was meant is time lost."""
+        return len(self._faults) >= FAULTS_MAX
 
     @property
     def warnings(self) -> tuple[PolicyFault, ...]:
@@ -80,23 +86,37 @@ def format_path(path: Path) -> str:
 
 
 def _show_key(key: str) -> str:
-    shown = key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else repr(key)
-    return shown if len(shown) <= SHOWN_CHARACTERS else shown[:SHOWN_CHARACTERS] + "..."
+    return _crop(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else repr(key))
+
+
+def show_name(name: str) -> str:
+    """A name as a message may say it: one short line, whatever the file calls a thing."""
+    return _crop(name if name.isprintable() else repr(name))
 
 
 def _show(value: object) -> str:
     # Only the types whose text is short, or is cut here, get into a message.
-    shown = repr(value[: SHOWN_CHARACTERS + 1] if isinstance(value, str) else value)
+    return _crop(repr(value[: SHOWN_CHARACTERS + 1] if isinstance(value, str) else value))
+
+
+def _crop(shown: str) -> str:
     return shown if len(shown) <= SHOWN_CHARACTERS else shown[:SHOWN_CHARACTERS] + "..."
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean ...?`` with the known name that is most like it, else the known ones."""
+def _find_nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name[:SHOWN_CHARACTERS], names, n=1)
     if close:
-        return f"; did you mean {close[0]}?"
-    return f"; known: {', '.join(names)}" if names else ""
+        return f"; did you mean {show_name(close[0])}?"
+    return f"; known: {_list_names(names)}" if names else ""
+
+
+def _list_names(names: Sequence[str]) -> str:
+    """The names with commas, as far as a message has room for them: some are the file's own."""
+    listed = ", ".join(map(show_name, names))
+    if len(listed) <= LISTED_CHARACTERS:
+        return listed
+    return listed[: listed.rindex(", ", 0, LISTED_CHARACTERS)] + ", ..."
 
 
 class Table:
@@ -121,6 +141,13 @@ class Table:
     def refuse(self, name: str, rule: str) -> None:
         """Note a fault at a field's value, or at the table where the field is missing."""
         self.faults.refuse((*self.path, name), rule, at_value=self.has(name))
+
+    def suggest(self, name: str, known: Iterable[str]) -> str:
+        """``; did you mean ...?`` with the known name that is most like it, else the known ones.
+
+        Nothing once the file has more faults than are told.
+        """
+        return "" if self.faults.are_many else _find_nearest(name, known)
 
     def skip(self, name: str) -> None:
         """Take a field without judging it."""
@@ -149,7 +176,7 @@ class Table:
         known = list(choices)
         if isinstance(value, str) and value in known:
             return value
-        hint = nearest(value, known) if isinstance(value, str) else f"; known: {', '.join(known)}"
+        hint = self.suggest(value if isinstance(value, str) else "", known)
         self.refuse(name, f"{_show(value)} is none of those that are known{hint}")
         return default
 
@@ -293,7 +320,7 @@ class Table:
             if name in self._taken:
                 continue
             hint = (hints or {}).get(name)
-            rule = hint or "unknown key" + nearest(name, self._taken)
+            rule = hint or "unknown key" + self.suggest(name, self._taken)
             self.faults.refuse((*self.path, name), rule)
 
     def _take(self, name: str) -> object:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 import pytest
 
 from tests.unit.tiers.policies import FULL, changed
@@ -21,6 +23,7 @@ from tiers.policy import (
     evaluate,
 )
 from tiers.policy_file import POLICY_BYTES_MAX, parse_policy
+from tiers.policy_reader import FAULTS_MAX
 
 HEAD = "version = 1\n"
 TIB = 1 << 40
@@ -278,6 +281,39 @@ def test_all_faults_are_named_at_once_in_the_order_of_the_file() -> None:
         "rule[4].threshold.low",
         "rule[5].histeresis",
     ]
+
+
+def test_long_and_unprintable_names_of_the_file_do_not_swell_its_messages() -> None:
+    names = ["b\\nb", *(f"{letter}\\n{letter * 900}" for letter in "cdefghi")]
+    tiers = "".join(f'[[tier]]\nname = "{name}"\n' for name in names)
+    rules = "".join(
+        f'[[rule]]\nid = "{number}"\nfrom_pool = "{wrong}"\nto_pool = "{names[0]}"\n'
+        for number, wrong in enumerate(("b\\nbb", "x\\n" + "x" * 900))
+    )
+    lines = refusals(HEAD + tiers + rules)
+
+    assert max(map(len, lines)) < 600
+    assert any(line.endswith(r"no tier is called 'b\nbb'; did you mean 'b\nb'?") for line in lines)
+    assert any(line.endswith(", ...") for line in lines)
+
+
+def test_what_was_meant_is_looked_for_no_oftener_than_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes most of the time of a file in which hundreds of keys are wrong."""
+    asked: list[str] = []
+    look = difflib.get_close_matches
+
+    def count(word: str, possibilities: list[str], n: int) -> list[str]:
+        asked.append(word)
+        return look(word, possibilities, n=n)
+
+    monkeypatch.setattr(difflib, "get_close_matches", count)
+    lines = refusals(HEAD + "[heat]\n" + "".join(f"half_lif{n} = 1\n" for n in range(1000)))
+
+    assert len(lines) == FAULTS_MAX
+    assert all(line.endswith("did you mean half_life?") for line in lines)
+    assert len(asked) == FAULTS_MAX
 
 
 def test_a_missing_version_is_refused() -> None:
