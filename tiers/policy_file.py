@@ -196,9 +196,8 @@ def _read_tiers(root: Table, tier_bytes: Mapping[str, int] | None) -> dict[str, 
         if tier.storage_class in classes:
             table.refuse("storage_class", f"{tier.storage_class} is another tier's already")
         if tier_bytes is not None and tier.name not in tier_bytes:
-            table.refuse(
-                "name", f"no volume is of the tier {tier.name}{table.suggest('', tier_bytes)}"
-            )
+            known = table.suggest("", tier_bytes)
+            table.refuse("name", f"no volume is of the tier {show_name(tier.name)}{known}")
         tiers[tier.name] = tier
         classes.add(tier.storage_class)
     return tiers

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FaultList", "Table", "format_path", "show_name"]
 
-SHOWN_CHARACTERS = 60  # of a value or a key in a message
+SHOWN_CHARACTERS = 64  # of a value, a key or a name in a message; a valid name is not cut
 LISTED_CHARACTERS = 320  # of the names that are known, in a message
 FAULTS_MAX = 100  # of one file: whoever gets more has named the wrong file
 
